@@ -1,0 +1,37 @@
+"""Every exception that AF Hub raises on purpose.
+
+::
+
+    AFError                     its message is fit for the analyst
+    ├── PolicyError             facility.yaml says something that cannot be
+    ├── ClaimsError             a token or userinfo answer lacks what we need
+    ├── Refused                 the policy does not give this person that right
+    └── Unavailable             another system does not answer, or answers nonsense
+
+A message names what was found, what was wanted, and what to change. Details for the administrator go to the log, not here.
+"""
+
+
+class AFError(Exception):
+    """Base of all our errors; ``str()`` of it is a sentence for people and never holds a secret."""
+
+    @property
+    def jupyterhub_message(self) -> str:
+        """The sentence that JupyterHub puts on the spawn page."""
+        return str(self)
+
+
+class PolicyError(AFError):
+    """``facility.yaml`` cannot be used; the message names place, what was found and what was wanted."""
+
+
+class ClaimsError(AFError):
+    """What the IAM says about a person lacks something that every person must have."""
+
+
+class Refused(AFError):
+    """The policy does not allow this to this person."""
+
+
+class Unavailable(AFError):
+    """Another system did not answer in time, or not in its protocol."""

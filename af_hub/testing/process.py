@@ -1,0 +1,149 @@
+"""Child processes of tests and of the demo: start, wait until they serve, stop with everything they started.
+
+A daemon of ours takes ``--ready-fd N`` and writes one line of JSON there when it serves. Daemons of others are watched by
+:meth:`Daemon.wait_until`, which also notices an early death. Output goes to a log file, whose tail is in the error.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from af_hub.errors import Unavailable
+
+POLL_SECONDS = 0.02
+
+
+@dataclass
+class Daemon:
+    """One child process, leader of its own process group.
+
+    Parameters
+    ----------
+    name
+        What logs and errors call it.
+    argv
+        Program and arguments; ``{ready_fd}`` in an argument becomes the number of the inherited pipe.
+    log
+        File that takes standard output and error, mode 0600.
+    env
+        The whole environment of the child; the parent's when None.
+    """
+
+    name: str
+    argv: Sequence[str]
+    log: Path
+    env: Mapping[str, str] | None = None
+    cwd: Path | None = None
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _ready: int | None = field(default=None, init=False, repr=False)
+
+    def start(self) -> "Daemon":
+        """Start it; returns at once."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        mine, theirs = os.pipe()
+        out = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self.process = subprocess.Popen(
+                [arg.replace("{ready_fd}", str(theirs)) for arg in self.argv],
+                env=None if self.env is None else dict(self.env),
+                cwd=self.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs],
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(mine)
+            raise Unavailable(f"{self.name} could not be started: {error}") from error
+        finally:
+            os.close(theirs)
+            os.close(out)
+        self._ready = mine
+        return self
+
+    def ready(self, timeout: float = 30) -> dict[str, Any]:
+        """Wait for the line of JSON that says it serves; at most ``timeout`` seconds.
+
+        Raises
+        ------
+        Unavailable
+            When it died or did not get ready in time; the message holds the end of its log.
+        """
+        assert self._ready is not None, "start() comes first"
+        text, deadline = b"", time.monotonic() + timeout
+        try:
+            while not text.endswith(b"\n"):
+                readable, _, _ = select.select([self._ready], [], [], max(0, deadline - time.monotonic()))
+                chunk = os.read(self._ready, 65536) if readable else b""
+                if not chunk:
+                    raise Unavailable(f"{self.name} did not get ready in {timeout:g} s; its log ends:\n{self.log_tail()}")
+                text += chunk
+        finally:
+            os.close(self._ready)
+            self._ready = None
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
+    def wait_until(self, serves: Callable[[], bool], timeout: float = 30) -> None:
+        """Ask ``serves`` until it is true; for programs that cannot say themselves that they are ready."""
+        deadline = time.monotonic() + timeout
+        while not serves():
+            if not self.alive() or time.monotonic() > deadline:
+                raise Unavailable(f"{self.name} did not get ready in {timeout:g} s; its log ends:\n{self.log_tail()}")
+            time.sleep(POLL_SECONDS)
+
+    def alive(self) -> bool:
+        """Whether the child itself still runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The last lines of its log."""
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return "(no log)"
+
+    def stop(self, grace: float = 5, first: signal.Signals = signal.SIGTERM) -> None:
+        """End it, politely for ``grace`` seconds, then its whole process group; may be called twice."""
+        if self._ready is not None:
+            os.close(self._ready)
+            self._ready = None
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(first)
+            try:
+                self.process.wait(grace)
+            except subprocess.TimeoutExpired:
+                pass
+        kill_group(self.process.pid)
+        self.process.wait()
+
+    def __enter__(self) -> "Daemon":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def kill_group(leader: int) -> None:
+    """Kill what is left of a process group that we started."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def say_ready(ready_fd: int | None, **facts: object) -> None:
+    """For our own daemons: tell whoever started us that we serve."""
+    if ready_fd is not None:
+        with os.fdopen(ready_fd, "w") as pipe:
+            pipe.write(json.dumps(facts) + "\n")
