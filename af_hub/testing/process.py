@@ -140,10 +140,3 @@ def kill_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
     except ProcessLookupError:
         pass
-
-
-def say_ready(ready_fd: int | None, **facts: object) -> None:
-    """For our own daemons: tell whoever started us that we serve."""
-    if ready_fd is not None:
-        with os.fdopen(ready_fd, "w") as pipe:
-            pipe.write(json.dumps(facts) + "\n")
