@@ -1,8 +1,7 @@
 """Debian's signed packages in a folder, without root, on any Linux that has apt and Debian's keyring.
 
 It serves the real daemons of tests and demo (HTCondor, XRootD). It promises that what it unpacks was signed by Debian's
-archive keys, that two processes may ask at once, and that a folder is either whole or absent. Maintainer scripts never run;
-making the programs run from that folder is left to the caller, who knows them.
+archive keys, X
 
 The archive's address comes from this machine's own apt sources, or from ``AF_DEBIAN_MIRROR``.
 """
@@ -148,7 +147,7 @@ def fetch(packages: Sequence[str], suite: str, into: Path, progress: Progress = 
 
 @contextmanager
 def whole_folder(into: Path, wanted: str, progress: Progress = lambda _: None) -> Iterator[Path | None]:
-    """Give a folder to fill, which becomes ``into`` when the block ends well, or None when ``into`` holds ``wanted`` already.
+    """Give a folder to fill, which becomes ``into`` when the block ends well; None when ``into`` holds ``wanted`` already.
 
     A lock beside ``into`` makes a second process wait for the first one's folder.
     """
