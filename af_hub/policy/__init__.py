@@ -1,1 +1,4 @@
-"""policy."""
+"""``facility.yaml``: the one file that decides everything that depends on who somebody is.
+
+Read in this order: units, model, load, decide, explain.
+"""

@@ -84,7 +84,9 @@ class Daemon:
                 readable, _, _ = select.select([self._ready], [], [], max(0, deadline - time.monotonic()))
                 chunk = os.read(self._ready, 65536) if readable else b""
                 if not chunk:
-                    raise Unavailable(f"{self.name} did not get ready in {timeout:g} s; its log ends:\n{self.log_tail()}")
+                    raise Unavailable(
+                        f"{self.name} did not get ready in {timeout:g} s; its log ends:\n{self.log_tail()}"
+                    )
                 text += chunk
         finally:
             os.close(self._ready)

@@ -1,0 +1,213 @@
+"""The shape of ``facility.yaml``.
+
+Everything is denied that no rule gives. An unknown key is an error, so that a mistyped one never denies or allows in silence.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from af_hub.policy.units import read_bytes, read_seconds
+
+Bytes = Annotated[int, BeforeValidator(read_bytes), Field(gt=0)]
+Seconds = Annotated[int, BeforeValidator(read_seconds), Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
+Group = Annotated[str, Field(pattern=r"^/[^\s/]+(/[^\s/]+)*$")]
+
+ACCOUNT_TEMPLATE = re.compile(r"(?:[a-z][a-z0-9_-]*)?(?:\{username\})?[a-z0-9_-]*\Z")
+ACCOUNTING_GROUP = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*\Z")
+
+
+class Part(BaseModel):
+    """What all parts of the file have in common: no unknown keys, no changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Facility(Part):
+    """What people are told about the place."""
+
+    name: str
+    contact: str = Field(description="Whom to ask; a mail address or a web page.")
+
+
+class Issuer(Part):
+    """An INDIGO IAM, or another OpenID provider that speaks the WLCG or the IAM profile."""
+
+    issuer: str = Field(description="Exactly the `iss` of its tokens, with its slash.", pattern=r"^https://")
+    discovery: str = Field(
+        "",
+        description="Where its configuration is read; `.well-known/openid-configuration` below the issuer when empty.",
+    )
+
+    @property
+    def discovery_url(self) -> str:
+        """Where its configuration is read (OpenID Connect Discovery 1.0, section 4)."""
+        return self.discovery or self.issuer.rstrip("/") + "/.well-known/openid-configuration"
+
+
+class Condor(Part):
+    """Who somebody is for HTCondor."""
+
+    account: str = Field(description="The HTCondor account; `{username}` becomes the user's name.")
+    accounting_group: str = Field(description="The group that is charged, as HTCondor writes it: `cms.itcms`.")
+    shared_account: bool = Field(
+        False, description="Several people may have this account, and so change and remove each other's jobs."
+    )
+
+    @field_validator("account")
+    @classmethod
+    def _account_template(cls, found: str) -> str:
+        if not ACCOUNT_TEMPLATE.match(found) or not found:
+            raise ValueError(
+                f"found {found!r}, wanted small letters, digits, `_`, `-` and at most one `{{username}}`, as in `cms-{{username}}`"
+            )
+        return found
+
+    @field_validator("accounting_group")
+    @classmethod
+    def _accounting_group(cls, found: str) -> str:
+        if not ACCOUNTING_GROUP.match(found):
+            raise ValueError(f"found {found!r}, wanted small words with dots between, as in `cms.itcms`")
+        return found
+
+    @model_validator(mode="after")
+    def _one_person_one_account(self) -> Self:
+        if "{username}" not in self.account and not self.shared_account:
+            raise ValueError(
+                f"account {self.account!r} is the same for everybody; write `{{username}}` into it, or `shared_account: true` if they may change each other's jobs"
+            )
+        return self
+
+
+class Limits(Part):
+    """Over all Dask clusters of a user."""
+
+    clusters: int = Field(gt=0)
+    cores: int = Field(gt=0)
+    memory: Bytes
+    lifetime: Seconds = Field(description="The longest that one Dask cluster may live.")
+
+
+class Rule(Part):
+    """What members of any of the groups get. Lists of all rules that match add up; `condor` and `limits` come from the first that has them."""
+
+    name: str
+    groups: list[Group] = Field(
+        min_length=1, description="Membership of one is enough. A group is matched whole: `/cms` is not `/cms/itcms`."
+    )
+    login: bool = False
+    admin: bool = False
+    images: list[Name] = []
+    sizes: list[Name] = []
+    sites: list[Name] = []
+    condor: Condor | None = None
+    limits: Limits | None = None
+
+
+class Image(Part):
+    """What a session, a scheduler and workers run in."""
+
+    title: str
+    description: str = ""
+    container: str = Field("", description="The container image, where sessions are pods or sites run containers.")
+    environment: Path | None = Field(
+        None, description="The folder of a Python environment, where sessions and jobs are plain processes."
+    )
+
+
+class Size(Part):
+    """How much a session gets."""
+
+    title: str
+    cpus: float = Field(gt=0)
+    memory: Bytes
+
+
+class Pool(Part):
+    """An HTCondor pool: where jobs go."""
+
+    collector: str = Field(description="Host and port of the central manager, as in `cm.example.org:9618`.")
+    schedd: str = Field(description="The access point's name in the collector.")
+    audience: str = Field(description="What the access point wants as `aud` in a token.")
+    ca_file: str = Field(description="The authority behind the access point's TLS certificate.")
+
+
+class Site(Part):
+    """Where Dask clusters can run; `SiteName` of its worker nodes is its key here."""
+
+    title: str
+    pool: Name
+    cache: Name | None = None
+
+
+class Cache(Part):
+    """An XRootD cache."""
+
+    url: str = Field(pattern=r"^(roots?://[^/]+|\$\{.*)", description="As in `root://cache.example.org:1094`.")
+
+
+class Policy(Part):
+    """The whole file."""
+
+    version: int = Field(1, ge=1, le=1)
+    facility: Facility
+    issuers: list[Issuer] = Field(min_length=1)
+    rules: list[Rule]
+    images: dict[Name, Image]
+    sizes: dict[Name, Size]
+    pools: dict[Name, Pool] = {}
+    sites: dict[Name, Site] = {}
+    caches: dict[Name, Cache] = {}
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        wrong = [
+            *self._unknown("images", self.images),
+            *self._unknown("sizes", self.sizes),
+            *self._unknown("sites", self.sites),
+            *(
+                f"sites.{name}.pool: {site.pool!r} is none of {_listed(self.pools)}"
+                for name, site in self.sites.items()
+                if site.pool not in self.pools
+            ),
+            *(
+                f"sites.{name}.cache: {site.cache!r} is none of {_listed(self.caches)}"
+                for name, site in self.sites.items()
+                if site.cache is not None and site.cache not in self.caches
+            ),
+            *self._accounts_clash(),
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def _unknown(self, key: str, known: dict[str, Any]) -> list[str]:
+        return [
+            f"rules[{number}].{key}: {name!r} is none of {_listed(known)}"
+            for number, rule in enumerate(self.rules)
+            for name in getattr(rule, key)
+            if name not in known
+        ]
+
+    def _accounts_clash(self) -> list[str]:
+        """One account template must always be charged to one accounting group: the access point knows the account only."""
+        charged: dict[str, str] = {}
+        wrong = []
+        for number, rule in enumerate(self.rules):
+            if (
+                rule.condor
+                and charged.setdefault(rule.condor.account, rule.condor.accounting_group)
+                != rule.condor.accounting_group
+            ):
+                wrong.append(
+                    f"rules[{number}].condor: account {rule.condor.account!r} is already charged to "
+                    f"{charged[rule.condor.account]!r}; give it another account, or that accounting group"
+                )
+        return wrong
+
+
+def _listed(known: dict[str, Any]) -> str:
+    return ", ".join(sorted(known)) or "none defined"
