@@ -6,6 +6,8 @@
     ├── PolicyError             facility.yaml says something that cannot be
     ├── ClaimsError             a token or userinfo answer lacks what we need
     ├── Refused                 the policy does not give this person that right
+    │   └── ChoiceRefused       ... not the session that was chosen
+    ├── FragmentConflict        two parts of a session want one place
     └── Unavailable             another system does not answer, or answers nonsense
 
 A message names what was found, what was wanted, and what to change. Details for the administrator go to the log, not here.
@@ -35,3 +37,15 @@ class Refused(AFError):
 
 class Unavailable(AFError):
     """Another system did not answer in time, or not in its protocol."""
+
+
+class ChoiceRefused(Refused):
+    """This person may not have the session that was chosen; ``reason`` is one of a closed set, for metrics."""
+
+    def __init__(self, sentence: str, reason: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class FragmentConflict(AFError):
+    """Two parts of a session want different values in one place."""
