@@ -1,0 +1,55 @@
+# What a person types. Each target is a line or two of what it does.
+PYTHON ?= python3
+CHECK_ARGS ?=
+TEST_ARGS ?=
+BIN := .venv/bin
+
+# HTCondor as root is a system service and XRootD refuses root; inside a user namespace we are an ordinary user instead.
+ifeq ($(shell id -u),0)
+AS_USER := unshare --user --map-user=65534 --map-group=65534
+endif
+
+.PHONY: help setup demo demo-check test test-fast test-long lint docs clean
+
+help:            ## this list
+	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' $(MAKEFILE_LIST)
+
+# The virtual environment: made anew when the lock file changes.
+.venv/stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); AF Hub needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Making .venv from requirements.lock (about two minutes the first time) ..."
+	@$(PYTHON) -m venv --clear .venv || { echo "No venv: on Debian and Ubuntu install the package python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: .venv/stamp   ## everything that demo and tests need, once
+	@$(AS_USER) $(BIN)/af-hub demo-setup
+
+demo: setup          ## the whole facility on this machine; Ctrl-C ends it
+	@$(AS_USER) $(BIN)/af-hub demo
+
+demo-check: setup    ## the way of a user through the demo, hop by hop, without a person
+	@$(AS_USER) $(BIN)/af-hub demo-check $(CHECK_ARGS)
+
+test: setup          ## all tests; what this machine cannot run is skipped with the reason
+	@$(AS_USER) $(BIN)/python -m pytest -q -m "not long" $(TEST_ARGS)
+
+test-fast: .venv/stamp   ## the tests that start no daemons of others
+	@$(AS_USER) $(BIN)/python -m pytest -q -m "not real and not long" $(TEST_ARGS)
+
+test-long: setup     ## the full matrices too
+	@$(AS_USER) $(BIN)/python -m pytest -q $(TEST_ARGS)
+
+lint: .venv/stamp    ## ruff, mypy, import contracts, docs with warnings as errors
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory docs
+
+docs: .venv/stamp    ## the documentation, into docs/_build/html
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+
+clean:               ## remove what was made here; the user's cache stays
+	rm -rf .venv .images .demo docs/_build

@@ -1,0 +1,106 @@
+"""``af-hub``: what an administrator types. Each command imports what it needs when it runs, so that ``--help`` is quick.
+
+Exit status: 0 yes or done, 1 it failed, 2 mistyped, 3 ``explain`` says that the login is refused.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from af_hub.errors import AFError
+
+REFUSED = 3
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+facility_option = click.option(
+    "--facility",
+    "facility_file",
+    type=click.Path(path_type=Path),
+    default=lambda: os.environ.get("AF_FACILITY_FILE", CHECKOUT / "hub_config" / "facility.yaml"),
+    help="The policy; AF_FACILITY_FILE, else the checkout's hub_config/facility.yaml.",
+)
+
+
+class Commands(click.Group):
+    """Turns our own errors into one sentence and exit status 1; a traceback would help nobody there."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except AFError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="af_hub")
+def main() -> None:
+    """AF Hub: an analysis facility for high-energy physics."""
+
+
+@main.command()
+@click.argument("username", required=False)
+@click.option("--claims", "claims_file", type=click.File(), help="JSON of a userinfo answer or an id token's payload.")
+@click.option("--groups", help="Comma-separated groups of an imagined person, as in /cms,/cms/itcms.")
+@click.option(
+    "--database",
+    type=click.Path(path_type=Path),
+    default=lambda: os.environ.get("AF_HUB_RECORDS", CHECKOUT / ".demo" / "hub" / "af_hub.sqlite"),
+    help="Where the hub records claims; AF_HUB_RECORDS, else the demo's.",
+)
+@facility_option
+def explain(
+    username: str | None, claims_file: click.utils.LazyFile | None, groups: str | None, database: Path, facility_file: Path
+) -> None:
+    """What the policy gives USERNAME and which rule gave it.
+
+    Claims are those that the hub recorded last; where there is no hub database, those of the demo's user file. Works while nothing runs.
+    """
+    from af_hub.demo import people
+    from af_hub.policy.decide import decide
+    from af_hub.policy.explain import explain as in_words
+    from af_hub.policy.load import load_policy
+
+    policy = load_policy(facility_file, lenient=True)
+    claims, source = people.find_claims(policy, username, claims_file, groups, database)
+    rights = decide(policy, claims)
+    click.echo(in_words(policy, claims, rights, source))
+    sys.exit(0 if rights.login else REFUSED)
+
+
+@main.command("demo-setup")
+def demo_setup() -> None:
+    """Get once what the demo and the tests need: images, HTCondor, XRootD, data."""
+    from af_hub.demo.parts import get_parts
+
+    get_parts(CHECKOUT)
+
+
+@main.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=CHECKOUT / ".demo", help="Where it keeps its files.")
+@click.option("--port", default=8000, show_default=True, help="The hub's port; another free one is taken when it is in use.")
+def demo(folder: Path, port: int) -> None:
+    """Run the facility on this machine until Ctrl-C."""
+    from af_hub.demo.facility import run
+
+    run(CHECKOUT, folder, port)
+
+
+@main.command("demo-check")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the hops into this file too.")
+@click.option("--keep", is_flag=True, help="Leave the folder with logs where it is, and say where.")
+def demo_check(json_file: Path | None, keep: bool) -> None:
+    """Go a user's way through a demo of its own: log in, spawn, run the notebook, close. One line a hop."""
+    from af_hub.demo.check import check
+
+    hops = check(CHECKOUT, keep)
+    if json_file:
+        json_file.write_text(json.dumps([hop.as_dict() for hop in hops], indent=1) + "\n")
+    sys.exit(0 if all(hop.ok for hop in hops) else 1)
+
+
+if __name__ == "__main__":
+    main()
