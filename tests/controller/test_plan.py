@@ -1,0 +1,316 @@
+import pytest
+
+from af_hub.controller.plan import (
+    RETIRE_PATIENCE,
+    SPOOLING_PATIENCE,
+    WORKERS_LOST_AT_MOST,
+    AskToClose,
+    Become,
+    Forget,
+    Job,
+    LoseWorkers,
+    RemoveJobs,
+    Report,
+    RetireWorkers,
+    SubmitScheduler,
+    SubmitWorkers,
+    Track,
+    Tracked,
+    WantFirstWorker,
+    Wish,
+    plan,
+)
+from af_hub.controller.states import JobState, Role, State
+
+ID = "0123456789abcdef" * 2
+NOW = 1000.0
+W0, W1, W2, W3 = (f"01234567-{n}" for n in range(4))
+ADDRESS = "tls://10.0.0.7:4000"
+UP = Report(ADDRESS, frozenset({W0}))
+
+
+def wish(state=State.RUNNING, workers=1, tracked=(), **more):
+    more.setdefault("has_run", state in (State.RUNNING,))
+    return Wish(ID, state, "T2_A", workers, more.pop("expires_at", NOW + 100), tracked=tuple(tracked), **more)
+
+
+def scheduler(state=JobState.RUNNING, id="1.0", **more):
+    return Job(id, Role.SCHEDULER, state, **more)
+
+
+def worker(name, state=JobState.RUNNING, id=None, **more):
+    return Job(id or f"{name[-1]}0.0", Role.WORKER, state, name, **more)
+
+
+def tracked(*names, **more):
+    return (
+        Tracked(Role.SCHEDULER, "", "1.0"),
+        *(Tracked(Role.WORKER, name, f"{name[-1]}0.0", **more) for name in names),
+    )
+
+
+QUEUED = Become(State.QUEUED, "waiting for a free slot at T2_A")
+LOST = Become(State.LOST, "the scheduler job ended or was removed from the pool")
+
+
+@pytest.mark.parametrize(
+    "wish, jobs, report, wanted",
+    [
+        # The way up.
+        pytest.param(wish(State.REQUESTED), [], None, [SubmitScheduler()], id="new"),
+        pytest.param(
+            wish(State.REQUESTED, tracked=[Tracked(Role.SCHEDULER)]),
+            [],
+            None,
+            [SubmitScheduler()],
+            id="died before or in the submit, and nothing arrived",
+        ),
+        pytest.param(
+            wish(State.REQUESTED, tracked=[Tracked(Role.SCHEDULER)]),
+            [scheduler(JobState.IDLE)],
+            None,
+            [Track((scheduler(JobState.IDLE),))],
+            id="died after the submit: adopted, not submitted again",
+        ),
+        pytest.param(
+            wish(State.REQUESTED),
+            [scheduler(JobState.IDLE)],
+            None,
+            [Track((scheduler(JobState.IDLE),))],
+            id="row from an old backup: adopted",
+        ),
+        pytest.param(
+            wish(State.REQUESTED, tracked=[Tracked(Role.SCHEDULER)]),
+            [scheduler(JobState.ENDED)],
+            None,
+            [Track((scheduler(JobState.ENDED),))],
+            id="adopted even when it is over, lest it be submitted for ever",
+        ),
+        pytest.param(
+            wish(State.QUEUED, tracked=tracked(), reason=QUEUED.reason),
+            [scheduler(), scheduler(JobState.IDLE, id="2.0")],
+            None,
+            [RemoveJobs(("2.0",)), Become(State.STARTING, "the job runs at T2_A; its scheduler starts")],
+            id="two scheduler jobs: the unknown one goes",
+        ),
+        pytest.param(wish(State.REQUESTED, tracked=tracked()), [scheduler(JobState.IDLE)], None, [QUEUED], id="idle"),
+        pytest.param(
+            wish(State.QUEUED, tracked=tracked(), reason=QUEUED.reason),
+            [scheduler(JobState.SPOOLING, since=NOW - 1)],
+            None,
+            [],
+            id="spooling just now",
+        ),
+        pytest.param(
+            wish(State.QUEUED, tracked=tracked()),
+            [scheduler(JobState.SPOOLING, since=NOW - SPOOLING_PATIENCE - 1)],
+            None,
+            [
+                Become(State.FAILED, "the access point never got the input files of the scheduler job"),
+                RemoveJobs(("1.0",)),
+            ],
+            id="half submitted",
+        ),
+        pytest.param(
+            wish(State.QUEUED, tracked=tracked()),
+            [scheduler(JobState.HELD, reason="no such image")],
+            None,
+            [Become(State.FAILED, "HTCondor holds the scheduler job: no such image"), RemoveJobs(("1.0",))],
+            id="held",
+        ),
+        pytest.param(
+            wish(State.STARTING, tracked=tracked()),
+            [scheduler(JobState.ENDED)],
+            None,
+            [
+                Become(
+                    State.FAILED,
+                    "the scheduler job ended, or was removed, before the cluster was up; look at the logs",
+                ),
+                RemoveJobs(("1.0",)),
+            ],
+            id="ended before it was up",
+        ),
+        pytest.param(
+            wish(State.QUEUED, tracked=tracked()),
+            [scheduler()],
+            Report("", frozenset()),
+            [Become(State.STARTING, "the job runs at T2_A; its scheduler starts")],
+            id="agent up, scheduler not yet",
+        ),
+        pytest.param(
+            wish(State.STARTING, tracked=tracked()), [scheduler()], UP, [Become(State.RUNNING, "")], id="scheduler up"
+        ),
+        pytest.param(
+            wish(State.STARTING, workers=3, tracked=tracked()),
+            [scheduler()],
+            UP,
+            [SubmitWorkers((W1, W2), ADDRESS), Become(State.RUNNING, "")],
+            id="workers are submitted when the scheduler has an address",
+        ),
+        # Living.
+        pytest.param(wish(tracked=tracked()), [scheduler()], UP, [], id="as wanted: nothing to do"),
+        pytest.param(
+            wish(tracked=tracked()),
+            [scheduler()],
+            None,
+            [Become(State.RUNNING, "the cluster does not answer through the forwarder at the moment")],
+            id="tunnel down: still running",
+        ),
+        pytest.param(
+            wish(workers=2, tracked=(*tracked(), Tracked(Role.WORKER, W1)), next_worker=2),
+            [scheduler()],
+            UP,
+            [SubmitWorkers((W1,), ADDRESS)],
+            id="a worker whose submit was never answered is submitted under its own name",
+        ),
+        pytest.param(
+            wish(workers=2, tracked=(*tracked(), Tracked(Role.WORKER, W1)), next_worker=2),
+            [scheduler(), worker(W1, JobState.IDLE)],
+            UP,
+            [Track((worker(W1, JobState.IDLE),))],
+            id="a worker that arrived unheard is adopted",
+        ),
+        pytest.param(
+            wish(workers=2, tracked=tracked(W1), next_worker=2),
+            [scheduler(), worker(W1), worker(W1, id="77.0")],
+            UP,
+            [RemoveJobs(("77.0",))],
+            id="the same worker twice: the unknown one goes",
+        ),
+        pytest.param(
+            wish(workers=2, tracked=tracked(W1), next_worker=2),
+            [scheduler(), worker(W1, JobState.ENDED)],
+            UP,
+            [LoseWorkers((W1,)), RemoveJobs(("10.0",)), SubmitWorkers((W2,), ADDRESS)],
+            id="a worker job that ended is replaced under a new name",
+        ),
+        pytest.param(
+            wish(workers=2, tracked=tracked(W1), next_worker=2),
+            [scheduler()],
+            UP,
+            [LoseWorkers((W1,)), SubmitWorkers((W2,), ADDRESS)],
+            id="a worker job that somebody removed is replaced",
+        ),
+        pytest.param(
+            wish(workers=2, tracked=tracked(W1), next_worker=2, workers_lost=WORKERS_LOST_AT_MOST - 1),
+            [scheduler(), worker(W1, JobState.ENDED)],
+            UP,
+            [
+                LoseWorkers((W1,)),
+                RemoveJobs(("10.0",)),
+                Become(
+                    State.RUNNING,
+                    "10 worker jobs have ended by themselves, so no new ones are started; look at the logs",
+                ),
+            ],
+            id="workers that die at once are not replaced for ever",
+        ),
+        pytest.param(
+            wish(workers=2, tracked=tracked(W1), next_worker=2),
+            [scheduler(), worker(W1, JobState.HELD, reason="disk full")],
+            UP,
+            [Become(State.RUNNING, "HTCondor holds 1 worker job: disk full")],
+            id="a held worker is told, not replaced",
+        ),
+        # Scaling down.
+        pytest.param(
+            wish(workers=2, tracked=tracked(W1, W2, W3), next_worker=4),
+            [scheduler(), worker(W1), worker(W2, JobState.IDLE), worker(W3)],
+            Report(ADDRESS, frozenset({W0, W1, W3})),
+            [RemoveJobs(("20.0",)), RetireWorkers((W3,), ("30.0",))],
+            id="first the one that waits, then the youngest, which is retired",
+        ),
+        pytest.param(
+            wish(workers=1, tracked=tracked(W1, retiring_since=NOW - 5)),
+            [scheduler(), worker(W1)],
+            Report(ADDRESS, frozenset({W0, W1})),
+            [RetireWorkers((W1,), ("10.0",))],
+            id="retiring is repeated",
+        ),
+        pytest.param(
+            wish(workers=1, tracked=tracked(W1, retiring_since=NOW - RETIRE_PATIENCE - 1)),
+            [scheduler(), worker(W1)],
+            Report(ADDRESS, frozenset({W0, W1})),
+            [RemoveJobs(("10.0",))],
+            id="one that will not retire is removed in the end",
+        ),
+        pytest.param(
+            wish(workers=1, tracked=tracked(W1, retiring_since=NOW - 5)),
+            [scheduler()],
+            UP,
+            [LoseWorkers((W1,))],
+            id="retired and gone: struck, not replaced",
+        ),
+        pytest.param(
+            wish(workers=2, tracked=tracked(W1, retiring_since=NOW - 5), next_worker=2),
+            [scheduler(), worker(W1)],
+            Report(ADDRESS, frozenset({W0, W1})),
+            [RetireWorkers((W1,), ("10.0",)), SubmitWorkers((W2,), ADDRESS)],
+            id="scaled up again while one retires",
+        ),
+        pytest.param(
+            wish(workers=0, tracked=tracked()), [scheduler()], UP, [WantFirstWorker(False)], id="no worker at all"
+        ),
+        pytest.param(
+            wish(workers=1, tracked=tracked()),
+            [scheduler()],
+            Report(ADDRESS, frozenset()),
+            [WantFirstWorker(True)],
+            id="the first worker is missing",
+        ),
+        # The end.
+        pytest.param(
+            wish(expires_at=NOW, tracked=tracked()),
+            [scheduler()],
+            UP,
+            [Become(State.CLOSING, "its greatest lifetime is over")],
+            id="lifetime over",
+        ),
+        pytest.param(
+            wish(State.CLOSING, tracked=tracked(W1)),
+            [scheduler(), worker(W1)],
+            UP,
+            [AskToClose(), RemoveJobs(("1.0", "10.0"))],
+            id="close",
+        ),
+        pytest.param(
+            wish(State.CLOSING, tracked=tracked()),
+            [scheduler(JobState.HELD), worker(W1, id="99.0")],
+            None,
+            [RemoveJobs(("1.0", "99.0"))],
+            id="close without the tunnel takes all jobs, the unknown too",
+        ),
+        pytest.param(wish(State.CLOSING), [], None, [Become(State.CLOSED), Forget()], id="closed before it was submitted"),
+        pytest.param(wish(tracked=tracked()), [], UP, [LOST], id="scheduler job vanished"),
+        pytest.param(
+            wish(tracked=tracked(W1)),
+            [scheduler(JobState.ENDED), worker(W1)],
+            None,
+            [LOST, RemoveJobs(("1.0", "10.0"))],
+            id="scheduler job ended: its workers go too",
+        ),
+        pytest.param(
+            wish(tracked=tracked()),
+            [scheduler(JobState.IDLE)],
+            None,
+            [
+                Become(
+                    State.LOST, "the scheduler's node gave the job back to the queue, so all results are gone"
+                ),
+                RemoveJobs(("1.0",)),
+            ],
+            id="evicted",
+        ),
+        pytest.param(wish(State.FAILED), [scheduler()], None, [RemoveJobs(("1.0",))], id="failed, a job left"),
+        pytest.param(wish(State.FAILED), [], None, [Forget()], id="failed, keys left"),
+        pytest.param(wish(State.CLOSED, forgotten=True), [], None, [], id="all over"),
+    ],
+)  # fmt: skip
+def test_plan(wish, jobs, report, wanted):
+    assert list(plan(wish, tuple(jobs), report, NOW)) == wanted
+
+
+def test_the_same_question_has_the_same_answer():
+    asked = wish(State.STARTING, workers=3, tracked=tracked())
+    assert plan(asked, (scheduler(),), UP, NOW) == plan(asked, (scheduler(),), UP, NOW)
