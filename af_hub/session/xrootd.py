@@ -1,0 +1,86 @@
+"""How XRootD clients find the nearest cache: environment and one file, the same for sessions and for jobs at a site.
+
+Serves the hop "data". Promises: what opens ``root://anywhere//file`` (XRootD's bindings, uproot, ROOT, xrdcp; any version) reads it
+through the cache, and a dead cache is an error after seconds. XRootD's own plugin does it, which puts the cache's address before
+that of the file. It redirects files only: ``stat``, ``ls`` and sums go to the origin. Leaves the caches to ``hub_config/xrootd``.
+
+Limits: the plugin cannot tell hosts from their ports, so a cache may not run on the host of an origin; ``roots://`` is not redirected.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+from af_hub.errors import PolicyError
+from af_hub.session.fragments import SessionFragment
+
+PLUGIN_FOLDER = "xrd.d"
+PLUGIN_FILE = "50-af-cache.conf"
+
+# No path and no version in `lib`: each XrdCl finds the plugin that was built with it. Not `url = *`, and not the variable
+# XRD_PLUGIN: both would redirect the local end of a copy too, which then fails (seen with XRootD 5.5 to 6.2).
+PLUGIN_CONFIGURATION = """\
+# root:// files are read through the cache that XROOT_PROXY names; XROOT_PROXY= (empty) reads them directly.
+url = root://*;xroot://*
+lib = libXrdClProxyPlugin.so
+enable = true
+"""
+
+# Seconds. When they are unset, a cache that is down lets a client hang for eight to eleven minutes, and its failure is remembered
+# for half an hour. Three attempts of five seconds outlive a cache that restarts, with no read lost.
+PATIENCE = {
+    "XRD_CONNECTIONWINDOW": "5",
+    "XRD_CONNECTIONRETRY": "3",
+    "XRD_TIMEOUTRESOLUTION": "1",
+    "XRD_STREAMERRORWINDOW": "10",
+    "XRD_REQUESTTIMEOUT": "300",
+}
+
+
+def xrootd_environment(cache_url: str, plugin_folder: str, exclusions: Sequence[str] = ()) -> dict[str, str]:
+    """What a process needs to read through the cache; for a site, what ``STARTER_JOB_ENVIRONMENT`` gives to its jobs.
+
+    Parameters
+    ----------
+    cache_url
+        ``root://host:port``.
+    plugin_folder
+        The folder that holds :data:`PLUGIN_FILE`, as an absolute path where the process runs.
+    exclusions
+        Hosts, or ends of their names, that are read and written directly; such as the storage for output, as a cache is read-only.
+
+    Raises
+    ------
+    PolicyError
+        When the address is not that of a cache, or XRootD would silently pass over an exclusion.
+    """
+    cache = urlsplit(cache_url)
+    if cache.scheme not in ("root", "roots") or not cache.hostname or not cache.port:
+        raise PolicyError(f"{cache_url!r} is not the address of a cache; it looks like root://cache.example.org:1094 (caches in facility.yaml)")
+    proxy = f"{cache.scheme}://{cache.netloc}//"
+    for name in exclusions:
+        # XrdClProxyPlugin compares the wrong lengths (5.8 and 6.2).
+        if len(name) > len(proxy):
+            raise PolicyError(f"XRootD overlooks the exclusion {name!r}, as it is longer than {proxy!r}; give a shorter end of the name")
+    return {
+        "XRD_PLUGINCONFDIR": plugin_folder,
+        "XROOT_PROXY": proxy,
+        # Upper case: XRootD ignores the lower-case name. The cache itself, lest somebody who names it gets there twice.
+        "XROOT_PROXY_EXCL_DOMAINS": ",".join([cache.hostname, *exclusions]),
+        # Processes that fork (multiprocessing, ROOT) hang without it.
+        "XRD_RUNFORKHANDLER": "1",
+        **PATIENCE,
+    }
+
+
+def xrootd_fragment(folder: str, cache_url: str, exclusions: Sequence[str] = ()) -> SessionFragment:
+    """``root://`` read through the cache at ``cache_url``, in a session whose folder is ``folder``."""
+    return SessionFragment(
+        environment=xrootd_environment(cache_url, f"{folder}/{PLUGIN_FOLDER}", exclusions),
+        files={f"{PLUGIN_FOLDER}/{PLUGIN_FILE}": PLUGIN_CONFIGURATION},
+    )
+
+
+def datasets_fragment(datasets: Mapping[str, Sequence[str]]) -> SessionFragment:
+    """The datasets that a facility offers, by name, each as its ``root://`` addresses; :mod:`af_hub.client.data` reads them."""
+    return SessionFragment(environment={"AF_DATASETS": json.dumps({name: list(urls) for name, urls in datasets.items()})})
