@@ -1,0 +1,278 @@
+"""Reference pages made from what they describe, so that neither can leave the other behind.
+
+Directives: ``facility-reference`` (the model of facility.yaml), ``command-reference`` (a click group),
+``rest-reference`` (a FastAPI application), ``trait-reference`` (a class with traitlets). Each takes the place of what it
+renders as ``module:name``, writes Markdown, and lets MyST parse it.
+"""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import click
+from docutils import nodes
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from af_hub.policy.units import read_bytes, read_seconds
+
+AMOUNTS = {read_bytes: "an amount of bytes, as in `2 GiB`", read_seconds: "a time, as in `12 h`"}
+PLAIN = {str: "text", int: "a whole number", float: "a number", bool: "`true` or `false`"}
+
+
+def find(place: str) -> Any:
+    """What ``module:name`` stands for; a function of no arguments is called."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+class Reference(SphinxDirective):
+    """A directive whose argument is a ``module:name`` and whose content is sections."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """One section for each that :meth:`sections` yields; made anew when our code changes."""
+        found = find(self.arguments[0])
+        for name, module in sys.modules.items():
+            if name.partition(".")[0] == "af_hub" and getattr(module, "__file__", None):
+                self.env.note_dependency(str(module.__file__))
+        return [self.section(title, body) for title, body in self.sections(found)]
+
+    def sections(self, found: Any) -> Iterator[tuple[str, str]]:
+        """Titles and their Markdown."""
+        raise NotImplementedError
+
+    def section(self, title: str, body: str) -> nodes.section:
+        """A section that the table of contents lists and that can be linked to."""
+        section = nodes.section(ids=[nodes.make_id(title)], names=[nodes.fully_normalize_name(title)])
+        section += nodes.title("", "", *self.inline(title))
+        section += self.parse_text_to_nodes(body)
+        return section
+
+    def inline(self, title: str) -> list[nodes.Node]:
+        """A title with its backticks as code."""
+        parts = title.split("`")
+        return [nodes.literal(part, part) if number % 2 else nodes.Text(part) for number, part in enumerate(parts)]
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table; empty when it would have no rows."""
+    if not rows:
+        return ""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"
+
+
+# ------------------------------------------------------------------------------------------ facility.yaml
+
+
+class FacilityReference(Reference):
+    """Every part of the policy's model: its keys, what is wanted, and what holds when a key is left out."""
+
+    def sections(self, found: type[BaseModel]) -> Iterator[tuple[str, str]]:
+        """The whole file first, then its parts in the order in which they are met."""
+        for model, place in parts_of(found):
+            rows = table(
+                ("key", "what it is", "wanted", "left out"),
+                [row_of(name, field) for name, field in model.model_fields.items()],
+            )
+            yield (f"`{place}`", f"{inspect.getdoc(model)}\n\n{rows}") if place else ("The whole file", rows)
+
+
+def parts_of(model: type[BaseModel], place: str = "") -> Iterator[tuple[type[BaseModel], str]]:
+    """The model and those inside it, each with the place where it stands in the file."""
+    yield model, place
+    for name, field in model.model_fields.items():
+        inner, many = inner_model(field.annotation)
+        if inner:
+            yield from parts_of(inner, f"{place}.{name}{many}".lstrip("."))
+
+
+def inner_model(annotation: Any) -> tuple[type[BaseModel] | None, str]:
+    """The model inside a list, a mapping or an optional, and how its place is written."""
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return annotation, ""
+    many = {list: "[]", dict: ".NAME"}.get(get_origin(annotation), "")
+    inner = next((found for found in (inner_model(arg)[0] for arg in get_args(annotation)) if found), None)
+    return inner, many if inner else ""
+
+
+def row_of(name: str, field: FieldInfo) -> tuple[str, ...]:
+    """One key of a part."""
+    return f"`{name}`", field.description or "", wanted(field.annotation, field.metadata), left_out(field)
+
+
+def wanted(annotation: Any, metadata: list[Any]) -> str:
+    """What may stand there, in words."""
+    amount = next((AMOUNTS[item.func] for item in metadata if getattr(item, "func", None) in AMOUNTS), None)
+    words = amount or kind(annotation)
+    return ", ".join([words, *bounds(metadata)])
+
+
+def kind(annotation: Any) -> str:
+    """The type in words."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return wanted(args[0], inner_metadata(args[1:]))
+    if origin is list:
+        return f"a list of: {kind(args[0])}"
+    if origin is dict:
+        return f"names, each with: {kind(args[1])}"
+    if origin in (Union, UnionType):
+        return kind(next(arg for arg in args if arg is not type(None)))
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return "keys, see below"
+    return PLAIN.get(annotation, "a path")
+
+
+def inner_metadata(annotations: tuple[Any, ...]) -> list[Any]:
+    """What an ``Annotated`` type says, with the insides of pydantic's ``Field``."""
+    return [inner for item in annotations for inner in (item.metadata if isinstance(item, FieldInfo) else [item])]
+
+
+def bounds(metadata: list[Any]) -> Iterator[str]:
+    """The limits that pydantic checks."""
+    found = {name: getattr(item, name) for item in metadata for name in ("ge", "le") if getattr(item, name, None) is not None}
+    if found and found.get("ge") == found.get("le"):
+        yield f"exactly {found['ge']}"
+        return
+    for item in metadata:
+        pattern = getattr(item, "pattern", None)
+        if pattern:
+            yield f"matching `{pattern}`"
+        for name, words in (("gt", "more than"), ("ge", "at least"), ("le", "at most"), ("min_length", "at least")):
+            bound = getattr(item, name, None)
+            if bound is not None:
+                yield f"{words} {bound}" + (" of them" if name == "min_length" else "")
+
+
+def left_out(field: FieldInfo) -> str:
+    """What holds when the key is not there."""
+    if field.default is PydanticUndefined and field.default_factory is None:
+        return "must be there"
+    if field.default in (None, "", [], {}):
+        return "none"
+    return f"`{str(field.default).lower()}`"
+
+
+# ------------------------------------------------------------------------------------------ click
+
+
+class CommandReference(Reference):
+    """Every command of a click group."""
+
+    def sections(self, found: click.Group) -> Iterator[tuple[str, str]]:
+        """One section a command, in the order of ``--help``."""
+        context = click.Context(found, info_name="af-hub")
+        for name in found.list_commands(context):
+            command = found.get_command(context, name)
+            if command is not None and not command.hidden:
+                yield f"`{context.info_name} {name}`", command_text(command, context, name)
+
+
+def command_text(command: click.Command, parent: click.Context, name: str) -> str:
+    """Usage, what it does, and its options."""
+    context = click.Context(command, info_name=name, parent=parent)
+    usage = f"```text\n{context.command_path} {' '.join(command.collect_usage_pieces(context))}\n```"
+    rows = [row for row in (parameter_row(parameter, context) for parameter in command.get_params(context)) if row]
+    return f"{usage}\n\n{inspect.cleandoc(command.help or '')}\n\n{table(('option', 'what it does'), rows)}"
+
+
+def parameter_row(parameter: click.Parameter, context: click.Context) -> tuple[str, ...] | None:
+    """An option with its help; arguments are told in the text."""
+    if not isinstance(parameter, click.Option) or parameter.hidden or set(parameter.opts) & {"-h", "--help"}:
+        return None
+    names, text = parameter.get_help_record(context) or ("", "")
+    return f"`{names}`", text
+
+
+# ------------------------------------------------------------------------------------------ REST
+
+
+class RestReference(Reference):
+    """Every operation of a FastAPI application, from its OpenAPI document; the argument names a function that makes one."""
+
+    def sections(self, found: Any) -> Iterator[tuple[str, str]]:
+        """Operations by path, then the values that they take and give."""
+        document = found() if inspect.isfunction(found) else found
+        document = document if isinstance(document, dict) else document.openapi()
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                yield f"`{method.upper()} {path}`", operation_text(operation)
+        for name, schema in document.get("components", {}).get("schemas", {}).items():
+            if not name.startswith(("HTTPValidationError", "ValidationError")):
+                yield f"`{name}`", schema_text(schema)
+
+
+def operation_text(operation: dict[str, Any]) -> str:
+    """What it does, what it takes, what it answers."""
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    answers = [
+        (code, answer.get("description", ""), answer_schema(answer)) for code, answer in operation["responses"].items()
+    ]
+    taken = f"\n\nTakes {schema_name(body)}." if body else ""
+    return f"{operation.get('description') or operation.get('summary', '')}{taken}\n\n" + table(
+        ("status", "when", "answer"), answers
+    )
+
+
+def answer_schema(answer: dict[str, Any]) -> str:
+    """The schema of an answer's JSON, if it has one."""
+    content = answer.get("content", {})
+    schema = next((kind.get("schema") for name, kind in content.items() if name.endswith("json")), None)
+    return schema_name(schema) if schema else ", ".join(f"`{name}`" for name in content)
+
+
+def schema_name(schema: dict[str, Any]) -> str:
+    """A schema in a few words."""
+    if "$ref" in schema:
+        return f"`{schema['$ref'].rsplit('/', 1)[-1]}`"
+    if schema.get("type") == "array":
+        return f"list of {schema_name(schema['items'])}"
+    choices = schema.get("anyOf") or schema.get("oneOf")
+    if choices:
+        return " or ".join(schema_name(choice) for choice in choices)
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    return f"{schema.get('type', 'any')}" + (f" ({schema['format']})" if "format" in schema else "")
+
+
+def schema_text(schema: dict[str, Any]) -> str:
+    """The fields of a value."""
+    needed = set(schema.get("required", ()))
+    rows = [
+        (f"`{name}`", field.get("description", ""), schema_name(field), "yes" if name in needed else "no")
+        for name, field in schema.get("properties", {}).items()
+    ]
+    fields = table(("field", "what it is", "type", "always there"), rows) or schema_name(schema)
+    return f"{inspect.cleandoc(schema.get('description', ''))}\n\n{fields}"
+
+
+# ------------------------------------------------------------------------------------------ traitlets
+
+
+class TraitReference(Reference):
+    """The traits that a class adds to those of its base, with their help."""
+
+    def sections(self, found: Any) -> Iterator[tuple[str, str]]:
+        """One section a trait."""
+        for name, trait in sorted(found.class_own_traits(config=True).items()):
+            yield f"`{found.__name__}.{name}`", inspect.cleandoc(trait.help)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Tell Sphinx."""
+    app.add_directive("facility-reference", FacilityReference)
+    app.add_directive("command-reference", CommandReference)
+    app.add_directive("rest-reference", RestReference)
+    app.add_directive("trait-reference", TraitReference)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
