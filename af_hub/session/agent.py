@@ -1,0 +1,193 @@
+"""The session agent: one small process beside the user's server, which needs nothing of the user's image.
+
+It keeps the token file fresh, holds the near ends of the tunnels to the person's Dask clusters, and answers on a Unix socket (0600,
+in the session's folder)::
+
+    GET    /health          what became of token and tunnels
+    GET    /clusters        those that are attached
+    PUT    /clusters/{id}   attach: {"cluster", "scheduler": "tls://127.0.0.1:PORT", "tls": {"ca", "cert", "key"}, "expires_at"}
+    DELETE /clusters/{id}   close the tunnel and remove its keys
+
+Errors are problem details (RFC 9457). It may be killed at any time: the next agent opens the same ports with the same keys.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+from aiohttp import web
+
+from af_hub.errors import AFError, Unavailable
+from af_hub.ready import say_ready
+from af_hub.session.attachments import Attachments, BadClusterId
+from af_hub.session.bridge import open_bridge
+from af_hub.session.controller import Controller, ControllerRefused
+from af_hub.session.folders import LONGEST_SOCKET_PATH, FolderUnusable
+from af_hub.session.fragments import AGENT_SOCKET, TOKEN_FILE
+from af_hub.session.freshness import Freshness, HubTokens, keep_fresh
+from af_hub.session.tokenfile import TokenFile
+
+log = logging.getLogger("af_hub.session.agent")
+
+FIRST_TOKEN_SECONDS = 15
+ATTACHMENTS = web.AppKey("attachments", Attachments)
+FRESHNESS = web.AppKey("freshness", Freshness)
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """What the spawner tells the agent, in a file (0600) because of the hub token in it."""
+
+    folder: Path
+    hub_api_url: str
+    hub_token: str = field(repr=False)
+    controller_url: str
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """From a file of JSON with these keys."""
+        found = json.loads(path.read_text())
+        return cls(Path(found["folder"]), found["hub_api_url"], found["hub_token"], found["controller_url"])
+
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/health")
+async def health(request: web.Request) -> web.Response:
+    """What became of token and tunnels."""
+    return web.json_response(
+        {
+            "pid": os.getpid(),
+            "token": request.app[FRESHNESS].describe(),
+            "clusters": len(request.app[ATTACHMENTS].all()),
+        }
+    )
+
+
+@routes.get("/clusters")
+async def clusters(request: web.Request) -> web.Response:
+    """Those that are attached."""
+    return web.json_response([attachment.describe() for attachment in request.app[ATTACHMENTS].all()])
+
+
+@routes.put("/clusters/{id}")
+async def attach(request: web.Request) -> web.Response:
+    """Attach one; the answer is the same when it already is."""
+    attachment = await request.app[ATTACHMENTS].attach(request.match_info["id"])
+    return web.json_response(attachment.describe())
+
+
+@routes.delete("/clusters/{id}")
+async def detach(request: web.Request) -> web.Response:
+    """Close its tunnel and remove its keys."""
+    await request.app[ATTACHMENTS].detach(request.match_info["id"])
+    return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+@web.middleware
+async def problems(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Our exceptions as problem details; a controller's refusal keeps its status."""
+    try:
+        return await handler(request)
+    except ControllerRefused as refusal:
+        return _problem(refusal.status, str(refusal))
+    except BadClusterId as error:
+        return _problem(HTTPStatus.BAD_REQUEST, str(error))
+    except Unavailable as error:
+        return _problem(HTTPStatus.BAD_GATEWAY, str(error))
+    except AFError as error:
+        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+
+
+def _problem(status: int, detail: str) -> web.Response:
+    return web.json_response(
+        {"title": HTTPStatus(status).phrase, "status": int(status), "detail": detail},
+        status=status,
+        content_type="application/problem+json",
+    )
+
+
+def build_app(attachments: Attachments, freshness: Freshness) -> web.Application:
+    """The API over these values."""
+    app = web.Application(middlewares=[problems])
+    app[ATTACHMENTS], app[FRESHNESS] = attachments, freshness
+    app.add_routes(routes)
+    return app
+
+
+@asynccontextmanager
+async def serving(app: web.Application, path: Path) -> AsyncIterator[None]:
+    """Answer on the Unix socket at ``path``, which only its owner may use."""
+    if len(str(path).encode()) > LONGEST_SOCKET_PATH:
+        raise FolderUnusable(f"{path} is too long for a socket: Linux takes {LONGEST_SOCKET_PATH} bytes.")
+    path.unlink(missing_ok=True)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    before = os.umask(0o177)
+    try:
+        await web.UnixSite(runner, str(path)).start()
+    finally:
+        os.umask(before)
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def run(config: AgentConfig, ready_fd: int | None) -> None:
+    """Serve until SIGTERM or SIGINT; says ready when the first token is there, or when it is clear that it will not come soon."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    freshness, first = Freshness(), asyncio.Event()
+    async with aiohttp.ClientSession() as http:
+        controller = Controller(http, config.controller_url, config.hub_token)
+        attachments = Attachments(config.folder / "clusters", controller.credentials, open_bridge)
+        tokens = HubTokens(http, config.hub_api_url, config.hub_token)
+        keeping = asyncio.create_task(keep_fresh(tokens, TokenFile(config.folder / TOKEN_FILE), freshness, first))
+        await attachments.take_up()
+        socket = config.folder / AGENT_SOCKET
+        async with serving(build_app(attachments, freshness), socket):
+            await _any_of(FIRST_TOKEN_SECONDS, keeping, first.wait(), stop.wait())
+            say_ready(ready_fd, socket=str(socket), token=freshness.expires_at > 0, reason=freshness.reason)
+            await _any_of(None, keeping, stop.wait())
+        await attachments.close()
+
+
+async def _any_of(seconds: float | None, keeping: asyncio.Task[None], *others: Coroutine[Any, Any, object]) -> None:
+    """Wait for one of them, raising what ended the keeping of the token: without it we had better be started again."""
+    tasks = [asyncio.create_task(other) for other in others]
+    await asyncio.wait([keeping, *tasks], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    if keeping.done():
+        keeping.result()
+
+
+def main() -> None:
+    """``python -m af_hub.session.agent --config FILE --ready-fd N``."""
+    parser = argparse.ArgumentParser(prog="af_hub.session.agent", description=__doc__.partition("\n")[0])
+    parser.add_argument("--config", type=Path, required=True, help="file of JSON with what the spawner tells")
+    parser.add_argument("--ready-fd", type=int, help="descriptor for the line that says it serves")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(run(AgentConfig.read(args.config), args.ready_fd))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What a session gets, as plain values: environment, files, and where there are pods volumes, mounts and sidecars.
+
+Each fragment arrives whole and is rendered once for all spawners. A path in it stands below ``folder``, the session's own folder
+(0700, gone when the session is), where the session agent puts the token and listens. Nothing here is a secret: tokens and keys come
+into that folder later, from the agent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any
+
+from af_hub.errors import FragmentConflict
+from af_hub.policy.model import Pool
+
+TOKEN_FILE = "token"  # noqa: S105
+AGENT_SOCKET = "agent.sock"
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class SessionFragment:
+    """One concern of a session.
+
+    Parameters
+    ----------
+    environment
+        For the user's server and all that it starts.
+    files
+        Content by path relative to the session's folder.
+    volumes, mounts, sidecars
+        By name, each as the plain object that Kubernetes takes; a spawner without pods leaves them out.
+    """
+
+    environment: Mapping[str, str] = field(default=NOTHING)
+    files: Mapping[str, str] = field(default=NOTHING)
+    volumes: Mapping[str, Mapping[str, Any]] = field(default=NOTHING)
+    mounts: Mapping[str, Mapping[str, Any]] = field(default=NOTHING)
+    sidecars: Mapping[str, Mapping[str, Any]] = field(default=NOTHING)
+
+
+def merge(*fragments: SessionFragment) -> SessionFragment:
+    """All of them in one; the same value twice is no conflict.
+
+    Raises
+    ------
+    FragmentConflict
+        When two want different values in one place.
+    """
+    return SessionFragment(
+        **{part.name: _merged(part.name, [getattr(one, part.name) for one in fragments]) for part in fields(SessionFragment)}
+    )
+
+
+def _merged(part: str, mappings: list[Mapping[str, Any]]) -> dict[str, Any]:
+    whole: dict[str, Any] = {}
+    for mapping in mappings:
+        for key, value in mapping.items():
+            if whole.setdefault(key, value) != value:
+                raise FragmentConflict(f"Two parts of the session want {part} {key!r}: {whole[key]!r} and {value!r}.")
+    return whole
+
+
+def image_fragment(name: str) -> SessionFragment:
+    """Which image this is, so that a Dask cluster gets the same one."""
+    return SessionFragment(environment={"AF_IMAGE": name})
+
+
+def token_fragment(folder: str) -> SessionFragment:
+    """Where the session agent keeps the access token fresh (WLCG Bearer Token Discovery, step 2)."""
+    return SessionFragment(environment={"BEARER_TOKEN_FILE": f"{folder}/{TOKEN_FILE}"})
+
+
+def dask_fragment(folder: str, controller_url: str, sites: tuple[str, ...]) -> SessionFragment:
+    """Dask clusters at sites: whom to ask, who holds the tunnel, how any ``Client("tls://…")`` finds its credentials.
+
+    The link to a dashboard leads to the controller's page: Dask would build it from the scheduler's address, which here is the
+    near end of a tunnel. :class:`af_hub.client.RemoteHTCondor` knows its own dashboard and does not use this.
+    """
+    return SessionFragment(
+        environment={
+            "AF_CONTROLLER_URL": controller_url,
+            "AF_AGENT_SOCKET": f"{folder}/{AGENT_SOCKET}",
+            "AF_SITES": ",".join(sites),
+            "DASK_DISTRIBUTED__CLIENT__SECURITY_LOADER": "af_hub.client.security.load_security",
+            "DASK_DISTRIBUTED__DASHBOARD__LINK": "{AF_CONTROLLER_URL}",
+        }
+    )
+
+
+def condor_fragment(pool: Pool) -> SessionFragment:
+    """HTCondor's tools and bindings in the session: this pool, by token and nothing else, no file of the machine's own HTCondor.
+
+    The names are HTCondor's configuration macros (manual, section "Configuration Macros"), given by environment. It finds the
+    token as everybody does, by ``BEARER_TOKEN_FILE``; what the pool lets that token do is the pool's affair.
+    """
+    return SessionFragment(
+        environment={
+            "CONDOR_CONFIG": "/dev/null",
+            "_condor_COLLECTOR_HOST": pool.collector,
+            "_condor_SCHEDD_HOST": pool.schedd,
+            "_condor_SEC_CLIENT_AUTHENTICATION": "REQUIRED",
+            "_condor_SEC_CLIENT_AUTHENTICATION_METHODS": "SCITOKENS",
+            "_condor_AUTH_SSL_CLIENT_CAFILE": pool.ca_file,
+        }
+    )

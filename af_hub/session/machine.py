@@ -1,0 +1,58 @@
+"""What is free on this machine now, for the spawn page of sessions that are plain processes."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from af_hub.policy.model import Size
+from af_hub.policy.units import describe_bytes
+
+
+@dataclass(frozen=True)
+class Free:
+    """Cores and memory; memory in bytes."""
+
+    cores: float
+    all_cores: int
+    memory: int
+    all_memory: int
+
+    def describe(self) -> str:
+        """One sentence for the page."""
+        return (
+            f"Free on this machine now: {self.cores:g} of {self.all_cores} cores, "
+            f"{describe_bytes(_rounded(self.memory))} of {describe_bytes(_rounded(self.all_memory))} memory."
+        )
+
+    def lacks(self, size: Size) -> str:
+        """What there is too little of for ``size``, as a sentence; empty when it fits."""
+        missing = [
+            *(["cores"] if size.cpus > self.cores else []),
+            *(["memory"] if size.memory > self.memory else []),
+        ]
+        return f"More {' and '.join(missing)} than is free now: it starts, and shares with others." if missing else ""
+
+
+def read_free(meminfo: str, loadavg: str, cores: int) -> Free:
+    """From the texts of /proc/meminfo and /proc/loadavg (proc(5)); busy cores are the load of the last minute."""
+    kibibytes = {line.split(":")[0]: int(line.split()[1]) for line in meminfo.splitlines() if len(line.split()) > 1}
+    busy = float(loadavg.split()[0])
+    return Free(
+        cores=round(max(0.0, cores - busy), 1),
+        all_cores=cores,
+        memory=kibibytes["MemAvailable"] * 1024,
+        all_memory=kibibytes["MemTotal"] * 1024,
+    )
+
+
+def free_now() -> Free:
+    """As the kernel says it now."""
+    return read_free(
+        Path("/proc/meminfo").read_text(), Path("/proc/loadavg").read_text(), len(os.sched_getaffinity(0))
+    )
+
+
+def _rounded(amount: int) -> int:
+    """To a tenth of a GiB, or a whole one from ten on: nobody needs more."""
+    gib = amount / 2**30
+    return round(gib) * 2**30 if gib >= 10 else int(round(gib, 1) * 2**30)

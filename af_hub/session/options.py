@@ -1,0 +1,120 @@
+"""The choice on the spawn page, checked: the hop between the browser (or the API, or the choice saved last) and the spawner.
+
+Whatever way a choice comes in, :func:`check_choice` decides, and it decides again just before the session starts: rights and policy
+may have changed since. Nothing in a choice is a free value; it only names an image and a size of ``facility.yaml``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from af_hub.errors import ChoiceRefused
+from af_hub.policy.decide import Rights
+from af_hub.policy.model import Image, Policy, Size
+
+KEYS = ("image", "size")
+
+
+class Reason(StrEnum):
+    """Why a choice was refused; a closed set, for it labels a metric."""
+
+    RIGHTS = "rights"
+    FORM = "form"
+    IMAGE = "image"
+    SIZE = "size"
+    LINK = "link"
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """A choice that this person may make now."""
+
+    image_name: str
+    image: Image
+    size_name: str
+    size: Size
+
+    @property
+    def choice(self) -> dict[str, str]:
+        """What JupyterHub saves as ``user_options`` and offers again next time."""
+        return {"image": self.image_name, "size": self.size_name}
+
+
+def read_form(form: Mapping[str, object]) -> dict[str, object]:
+    """The choice in the fields of a form, as the hub hands them over: each a list of texts, of which we want one.
+
+    Raises
+    ------
+    ChoiceRefused
+        When a field came several times, or holds a file.
+    """
+    fields = {key: value for key, value in form.items() if key != "_xsrf"}
+    for key, value in fields.items():
+        if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], str):
+            raise ChoiceRefused(f"The field {key!r:.60} of the form must hold one text.", Reason.FORM)
+    return {key: value[0] for key, value in fields.items() if isinstance(value, list)}
+
+
+def check_choice(choice: object, rights: Rights, policy: Policy) -> SessionOptions:
+    """The image and size that ``choice`` names, if this person may have them.
+
+    A part that is missing becomes the first that the person may have.
+
+    Raises
+    ------
+    ChoiceRefused
+        In any other case; its ``reason`` is one of :class:`Reason`.
+    """
+    if not rights.login:
+        raise ChoiceRefused(rights.refusal or "You may not log in here.", Reason.RIGHTS)
+    named = _named(choice)
+    image_name = _one_of("image", named.get("image"), policy.images, rights.images, policy)
+    size_name = _one_of("size", named.get("size"), policy.sizes, rights.sizes, policy)
+    return SessionOptions(image_name, policy.images[image_name], size_name, policy.sizes[size_name])
+
+
+def _named(choice: object) -> dict[str, str]:
+    """The choice as texts by key, and nothing else in it."""
+    if choice is None:
+        return {}
+    if not isinstance(choice, dict):
+        raise ChoiceRefused(f"A choice names {' and '.join(KEYS)}; this one is no object.", Reason.FORM)
+    if extra := [key for key in choice if key not in KEYS]:
+        raise ChoiceRefused(
+            f"A choice names {' and '.join(KEYS)}, nothing else; this one has {_listed(extra)}.", Reason.FORM
+        )
+    for key, value in choice.items():
+        if not isinstance(value, str):
+            raise ChoiceRefused(f"The {key} must be a text, not {type(value).__name__}.", Reason.FORM)
+    return choice
+
+
+def _one_of(
+    kind: str, name: str | None, known: Mapping[str, object], allowed: tuple[str, ...], policy: Policy
+) -> str:
+    """``name``, or the first allowed one when there is no name."""
+    reason = Reason(kind)
+    if name is None:
+        if not allowed:
+            raise ChoiceRefused(
+                f"Your groups give you no {kind}; ask {policy.facility.contact} for one that does.", reason
+            )
+        return allowed[0]
+    if name not in known:
+        raise ChoiceRefused(f"There is no {kind} {name!r:.80}; you may have {_listed(allowed)}.", reason)
+    if name not in allowed:
+        raise ChoiceRefused(
+            f"The {kind} {name!r} is not for you: {_whose(kind, name, policy)} You may have {_listed(allowed)}.", reason
+        )
+    return name
+
+
+def _whose(kind: str, name: str, policy: Policy) -> str:
+    rules = [rule for rule in policy.rules if name in (rule.images if kind == "image" else rule.sizes)]
+    if not rules:
+        return "no rule of this facility gives it to anybody."
+    return " ".join(f"the rule {rule.name!r} gives it to members of {' or '.join(rule.groups)}." for rule in rules)
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(repr(name)[:80] for name in names) or "none"

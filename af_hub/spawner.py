@@ -1,0 +1,402 @@
+"""The hop from the spawn page to a session: what was chosen is checked, put together and started.
+
+Promises: nothing starts that the policy does not give at that moment, whichever way the choice came (form, API, saved last time); a
+link never starts anything; a refusal is a sentence with a reason of a closed set. :mod:`af_hub.session` decides what a choice may
+be and what a session gets; who somebody is and what they may comes from the authenticator.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jinja2
+from jupyterhub.spawner import Spawner, SpawnException
+from jupyterhub.utils import maybe_future, random_port, url_path_join
+from traitlets import Dict, Float, Unicode, default
+
+from af_hub.errors import AFError, ChoiceRefused
+from af_hub.policy.decide import Rights
+from af_hub.policy.model import Policy
+from af_hub.session import fragments
+from af_hub.session.folders import make_home, new_session_folder, safe_name, write_files
+from af_hub.session.fragments import SessionFragment
+from af_hub.session.machine import free_now
+from af_hub.session.options import Reason, SessionOptions, check_choice, read_form
+from af_hub.session.processes import Identity, marked
+from af_hub.session.supervisor import MARK
+from af_hub.session.tokenfile import write_private
+from af_hub.session.xrootd import datasets_fragment, xrootd_fragment
+
+PAGE = jinja2.Environment(
+    loader=jinja2.PackageLoader("af_hub.session", "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+FINAL = "start"
+"""The reason of a refusal that is about this machine, not about the person."""
+
+
+class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
+    """Sessions as plain processes of the hub's own user, on the hub's own machine.
+
+    An "image" is the folder of a Python environment. Limit: there is one OS user, so code in one session can read all others; this
+    is for one person, or for people who trust each other. Sizes are told to the session, not enforced.
+    """
+
+    state_dir = Unicode(
+        help="""
+        Where homes (``home/``), logs (``log/``) and the folders of running sessions (``run/``) are.
+
+        When unset, the environment variable ``AF_STATE_DIR``, else ``state`` in the hub's own folder. Keep it short: a Unix socket
+        lies in it, and its path may have 107 bytes.
+
+        Example::
+
+            c.LocalAFSpawner.state_dir = "/srv/af-hub"
+        """
+    ).tag(config=True)
+
+    @default("state_dir")
+    def _state_dir(self) -> str:
+        return str(Path(os.environ.get("AF_STATE_DIR") or "state").absolute())
+
+    controller_url = Unicode(
+        help="""
+        Where sessions find the controller of Dask clusters; it must end with a slash.
+
+        When unset, the service ``af-controller`` below the hub's public address.
+
+        Example::
+
+            c.LocalAFSpawner.controller_url = "https://hub.example.org/services/af-controller/"
+        """
+    ).tag(config=True)
+
+    @default("controller_url")
+    def _controller_url(self) -> str:
+        base = self.public_hub_url or self.hub.url
+        return str(url_path_join(base.removesuffix("/").removesuffix("/hub"), "services/af-controller/"))
+
+    welcome = Unicode(
+        help="""
+        A notebook that is put into a person's home when it is made, at the first start.
+
+        When unset, homes are empty.
+
+        Example::
+
+            c.LocalAFSpawner.welcome = "/etc/af-hub/Welcome.ipynb"
+        """
+    ).tag(config=True)
+
+    cache = Unicode(
+        help="""
+        The XRootD cache (a name under ``caches`` in ``facility.yaml``) that sessions read through: the one nearest to this machine.
+
+        When unset, the first in the file; when the file has none, sessions read directly.
+
+        Example::
+
+            c.LocalAFSpawner.cache = "cache-lnl"
+        """
+    ).tag(config=True)
+
+    datasets = Dict(
+        help="""
+        Datasets that the facility offers, by name, each a list of ``root://`` addresses. They stand in the variable ``AF_DATASETS``
+        of sessions.
+
+        When unset, none are offered.
+
+        Example::
+
+            c.LocalAFSpawner.datasets = {"dimuon": ["root://eospublic.cern.ch//eos/opendata/cms/dimuon.root"]}
+        """
+    ).tag(config=True)
+
+    first_token_timeout = Float(
+        20,
+        help="""
+        Seconds that a session waits at its start for the first access token. After that it starts without one, and the log of the
+        session says why; the token comes when it can be had.
+
+        Example::
+
+            c.LocalAFSpawner.first_token_timeout = 60
+        """,
+    ).tag(config=True)
+
+    stop_timeout = Float(
+        20,
+        help="""
+        Seconds that a session has to end when it is told to, kernels included; then everything that came from it is killed.
+
+        Example::
+
+            c.LocalAFSpawner.stop_timeout = 60
+        """,
+    ).tag(config=True)
+
+    _child: subprocess.Popen[bytes] | None = None
+    _supervisor: Identity | None = None
+    _folder: Path | None = None
+
+    @default("ip")
+    def _ip(self) -> str:
+        return "127.0.0.1"
+
+    @default("default_url")
+    def _default_url(self) -> str:
+        return "/lab"
+
+    @default("env_keep")
+    def _env_keep(self) -> list[str]:
+        # Nothing else: the hub's own environment holds its secrets.
+        return ["LANG", "LC_ALL", "TZ"]
+
+    @default("server_token_scopes")
+    def _server_token_scopes(self) -> list[str]:
+        return [
+            "users:activity!user",
+            "access:servers!server",
+            "custom:af-token:read",
+            "access:services!service=af-controller",
+        ]
+
+    # --- the choice ---------------------------------------------------------------------------------------------------
+
+    async def _rights(self) -> tuple[Rights, Policy]:
+        """What the person may have now, and the policy that says so."""
+        policy: Policy = self.authenticator.policy
+        rights: Rights = await maybe_future(self.authenticator.rights_of(self.user))
+        return rights, policy
+
+    async def _checked(self, choice: object) -> SessionOptions:
+        rights, policy = await self._rights()
+        try:
+            return check_choice(choice, rights, policy)
+        except ChoiceRefused as refusal:
+            self._refuse(str(refusal), refusal.reason)
+
+    def _refuse(self, sentence: str, reason: str, status: int = 403) -> NoReturn:
+        raise SpawnException(
+            sentence, reason=str(reason), status_code=status, log_message=f"{self._log_name}: {sentence}"
+        )
+
+    async def get_options_form(self) -> str:
+        """The choice as HTML, for the middle of JupyterHub's spawn page; a person without any choice gets the refusal."""
+        rights, policy = await self._rights()
+        try:
+            chosen = self._preselected(rights, policy)
+        except ChoiceRefused as refusal:
+            return str(PAGE.from_string('<p class="alert alert-warning">{{ text }}</p>').render(text=str(refusal)))
+        free = free_now()
+        return str(
+            PAGE.get_template("options_form.html").render(
+                images=[
+                    {"name": name, "title": policy.images[name].title, "description": policy.images[name].description}
+                    for name in rights.images
+                ],
+                sizes=[
+                    {"name": name, "title": policy.sizes[name].title, "warning": free.lacks(policy.sizes[name])}
+                    for name in rights.sizes
+                ],
+                chosen=chosen.choice,
+                free=free.describe(),
+            )
+        )
+
+    def _preselected(self, rights: Rights, policy: Policy) -> SessionOptions:
+        """What was chosen last time, where that is still given, else the first of each."""
+        try:
+            return check_choice(self.user_options, rights, policy)
+        except ChoiceRefused:
+            return check_choice({}, rights, policy)
+
+    async def options_from_form(self, form: Mapping[str, object]) -> dict[str, str]:
+        """The choice of somebody who pressed the button."""
+        try:
+            choice = read_form(form)
+        except ChoiceRefused as refusal:
+            self._refuse(str(refusal), refusal.reason, 400)
+        return (await self._checked(choice)).choice
+
+    def options_from_query(self, query: Mapping[str, object]) -> NoReturn:
+        """Refuse: with a link, anybody could start a session of their choice with the token of whoever follows it."""
+        self._refuse("A link does not choose for you. Look at the choice below and press Start.", Reason.LINK, 400)
+
+    def apply_user_options(self, _spawner: Any, _options: object) -> None:
+        """Nothing to do here: the choice is checked and used in :meth:`start`, where nothing comes after it."""
+
+    # --- start, poll, stop --------------------------------------------------------------------------------------------
+
+    async def start(self) -> tuple[str, int]:
+        """Check the choice a last time, write what the session gets, and start its supervisor."""
+        options = await self._checked(self.user_options)
+        python = self._python_of(options)
+        rights, policy = await self._rights()
+        self.cpu_limit, self.mem_limit = options.size.cpus, options.size.memory
+        self.port = self.port or random_port()
+        try:
+            self._folder = new_session_folder(Path(self.state_dir) / "run")
+            fragment = self.describe(options, rights, policy, str(self._folder))
+            write_files(self._folder, fragment.files)
+            home = make_home(
+                Path(self.state_dir) / "home", self.user.name, Path(self.welcome) if self.welcome else None
+            )
+        except (AFError, OSError) as error:
+            self._clean_up()
+            self._refuse(f"The session cannot be prepared: {error}", FINAL, 500)
+        self._start_supervisor(python, home, fragment)
+        self.log.info("session of %s: image %s, size %s, supervisor %d", self._log_name, *options.choice.values(), self._child.pid)  # type: ignore[union-attr]
+        return self.ip, self.port
+
+    def describe(self, options: SessionOptions, rights: Rights, policy: Policy, folder: str) -> SessionFragment:
+        """All that this session gets, as one fragment."""
+        pools = {policy.sites[site].pool for site in rights.sites}
+        cache = self.cache or next(iter(policy.caches), "")
+        if cache and cache not in policy.caches:
+            self._refuse(f"LocalAFSpawner.cache is {cache!r}; facility.yaml has {', '.join(policy.caches)}.", FINAL, 500)
+        return fragments.merge(
+            fragments.image_fragment(options.image_name),
+            fragments.token_fragment(folder),
+            fragments.dask_fragment(folder, self.controller_url, rights.sites),
+            *([fragments.condor_fragment(policy.pools[pools.pop()])] if rights.condor and len(pools) == 1 else []),
+            *([xrootd_fragment(folder, policy.caches[cache].url)] if cache else []),
+            *([datasets_fragment(self.datasets)] if self.datasets else []),
+        )
+
+    def _python_of(self, options: SessionOptions) -> Path:
+        environment = options.image.environment
+        if environment is None or not environment.is_absolute():
+            self._refuse(
+                f"The image {options.image_name!r} has no `environment` in facility.yaml that is an absolute path, so it cannot run as a plain process.",
+                FINAL,
+                500,
+            )
+        for program in ("python", "jupyterhub-singleuser"):
+            if not os.access(environment / "bin" / program, os.X_OK):
+                self._refuse(
+                    f"The image {options.image_name!r} ({environment}) has no bin/{program}; ask the facility's administrators.",
+                    FINAL,
+                    500,
+                )
+        return environment / "bin" / "python"
+
+    def _start_supervisor(self, python: Path, home: Path, fragment: SessionFragment) -> None:
+        assert self._folder is not None
+        plan = {
+            "agent": [*_ours("agent"), "--config", str(self._folder / "agent.json"), "--ready-fd", "{ready_fd}"],
+            # By its script, not by `-m`: that would put the person's home first where Python looks for modules.
+            "server": [str(python), str(python.parent / "jupyterhub-singleuser"), *self.get_args()],
+            "folder": str(self._folder),
+            "home": str(home),
+            "first_token": self.first_token_timeout,
+            "grace": self.stop_timeout / 2,
+        }
+        environment = self._environment(python, home, fragment)
+        agent = {
+            "folder": str(self._folder),
+            "hub_api_url": environment["JUPYTERHUB_API_URL"],
+            "hub_token": self.api_token,
+            "controller_url": self.controller_url,
+        }
+        write_private(self._folder / "plan.json", json.dumps(plan).encode())
+        write_private(self._folder / "agent.json", json.dumps(agent).encode())
+        with self._new_log() as log:
+            self._child = subprocess.Popen(
+                [*_ours("supervisor"), "--config", str(self._folder / "plan.json")],
+                env=environment,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._supervisor = Identity.of(self._child.pid)
+
+    def _environment(self, python: Path, home: Path, fragment: SessionFragment) -> dict[str, str]:
+        """The session's whole environment; the administrator's ``Spawner.environment`` has the last word."""
+        assert self._folder is not None
+        return {
+            **fragment.environment,
+            "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
+            "VIRTUAL_ENV": str(python.parent.parent),
+            "HOME": str(home),
+            "USER": self.user.name,
+            "SHELL": "/bin/bash",
+            "JUPYTER_RUNTIME_DIR": str(self._folder / "jupyter"),
+            **self.get_env(),
+            MARK: str(self._folder),
+        }
+
+    def _new_log(self) -> Any:
+        """The session's log, 0600; that of the session before is kept beside it."""
+        folder = Path(self.state_dir) / "log"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / f"session-{safe_name(f'{self.user.name}/{self.name}' if self.name else self.user.name)}.log"
+        if path.exists():
+            path.replace(f"{path}.before")
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+
+    async def poll(self) -> int | None:
+        """None while the supervisor lives, else its exit status (0 when nobody knows); leaves nothing of a dead session behind."""
+        if self._supervisor is not None and self._supervisor.alive():
+            return None
+        status = self._child.poll() if self._child is not None else None
+        self._clean_up()
+        return status or 0
+
+    async def stop(self, now: bool = False) -> None:
+        """Tell the supervisor to end its session, wait, then kill what is left."""
+        if self._supervisor is not None and not now and self._supervisor.send(signal.SIGTERM):
+            await self._gone(self.stop_timeout)
+        self._clean_up()
+
+    async def _gone(self, seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self._supervisor is not None and self._supervisor.alive():
+            if asyncio.get_running_loop().time() > deadline:
+                self.log.warning("session of %s did not end in %g s and is killed", self._log_name, seconds)
+                return
+            await asyncio.sleep(0.05)
+
+    def _clean_up(self) -> None:
+        """Kill every process that carries the session's mark, and remove its folder."""
+        if self._folder is not None:
+            for process in marked(MARK, str(self._folder)):
+                process.send(signal.SIGKILL)
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._child is not None:
+            self._child.poll()
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """What a new hub needs to adopt the session."""
+        state: dict[str, Any] = super().get_state()
+        if self._supervisor is not None:
+            state |= {"pid": self._supervisor.pid, "started": self._supervisor.started, "folder": str(self._folder)}
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Adopt the session that an earlier hub started."""
+        super().load_state(state)
+        if "pid" in state:
+            self._supervisor = Identity(state["pid"], state["started"])
+            self._folder = Path(state["folder"])
+
+    def clear_state(self) -> None:
+        """Forget the session, which is over."""
+        super().clear_state()
+        self._child = self._supervisor = self._folder = None
+
+
+def _ours(module: str) -> list[str]:
+    """How to start a module of :mod:`af_hub.session` with our own Python, whatever stands in the folder where it starts."""
+    return [sys.executable, "-P", "-m", f"af_hub.session.{module}"]
