@@ -21,7 +21,7 @@ from jupyterhub.spawner import Spawner, SpawnException
 from jupyterhub.utils import maybe_future, random_port, url_path_join
 from traitlets import Dict, Float, Unicode, default
 
-from af_hub.errors import AFError, ChoiceRefused
+from af_hub.errors import AFError, ChoiceRefused, LoginRequired
 from af_hub.policy.decide import Rights
 from af_hub.policy.model import Policy
 from af_hub.session import fragments
@@ -37,8 +37,6 @@ from af_hub.session.xrootd import datasets_fragment, xrootd_fragment
 PAGE = jinja2.Environment(
     loader=jinja2.PackageLoader("af_hub.session", "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
-FINAL = "start"
-"""The reason of a refusal that is about this machine, not about the person."""
 
 
 class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
@@ -171,15 +169,24 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
     # --- the choice ---------------------------------------------------------------------------------------------------
 
     async def _rights(self) -> tuple[Rights, Policy]:
-        """What the person may have now, and the policy that says so."""
+        """What the person may have now, and the policy that says so.
+
+        Raises
+        ------
+        ChoiceRefused
+            When the person's login has ended.
+        """
         policy: Policy = self.authenticator.policy
-        rights: Rights = await maybe_future(self.authenticator.rights_of(self.user))
+        try:
+            rights: Rights = await maybe_future(self.authenticator.rights_of(self.user))
+        except LoginRequired as error:
+            raise ChoiceRefused(str(error), Reason.LOGIN) from error
         return rights, policy
 
-    async def _checked(self, choice: object) -> SessionOptions:
-        rights, policy = await self._rights()
+    async def _checked(self, choice: object) -> tuple[SessionOptions, Rights, Policy]:
         try:
-            return check_choice(choice, rights, policy)
+            rights, policy = await self._rights()
+            return check_choice(choice, rights, policy), rights, policy
         except ChoiceRefused as refusal:
             self._refuse(str(refusal), refusal.reason)
 
@@ -190,8 +197,8 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
 
     async def get_options_form(self) -> str:
         """The choice as HTML, for the middle of JupyterHub's spawn page; a person without any choice gets the refusal."""
-        rights, policy = await self._rights()
         try:
+            rights, policy = await self._rights()
             chosen = self._preselected(rights, policy)
         except ChoiceRefused as refusal:
             return str(PAGE.from_string('<p class="alert alert-warning">{{ text }}</p>').render(text=str(refusal)))
@@ -224,7 +231,8 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             choice = read_form(form)
         except ChoiceRefused as refusal:
             self._refuse(str(refusal), refusal.reason, 400)
-        return (await self._checked(choice)).choice
+        options, _, _ = await self._checked(choice)
+        return options.choice
 
     def options_from_query(self, query: Mapping[str, object]) -> NoReturn:
         """Refuse: with a link, anybody could start a session of their choice with the token of whoever follows it."""
@@ -237,11 +245,10 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
 
     async def start(self) -> tuple[str, int]:
         """Check the choice a last time, write what the session gets, and start its supervisor."""
-        options = await self._checked(self.user_options)
+        options, rights, policy = await self._checked(self.user_options)
         python = self._python_of(options)
-        rights, policy = await self._rights()
         self.cpu_limit, self.mem_limit = options.size.cpus, options.size.memory
-        self.port = self.port or random_port()
+        self.port: int = self.port or random_port()
         try:
             self._folder = new_session_folder(Path(self.state_dir) / "run")
             fragment = self.describe(options, rights, policy, str(self._folder))
@@ -251,9 +258,10 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             )
         except (AFError, OSError) as error:
             self._clean_up()
-            self._refuse(f"The session cannot be prepared: {error}", FINAL, 500)
-        self._start_supervisor(python, home, fragment)
-        self.log.info("session of %s: image %s, size %s, supervisor %d", self._log_name, *options.choice.values(), self._child.pid)  # type: ignore[union-attr]
+            self._refuse(f"The session cannot be prepared: {error}", Reason.FACILITY, 500)
+        self._supervisor = self._start_supervisor(python, home, fragment)
+        image, size = options.choice.values()
+        self.log.info("session of %s begins: image %s, size %s", self._log_name, image, size)
         return self.ip, self.port
 
     def describe(self, options: SessionOptions, rights: Rights, policy: Policy, folder: str) -> SessionFragment:
@@ -261,7 +269,11 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         pools = {policy.sites[site].pool for site in rights.sites}
         cache = self.cache or next(iter(policy.caches), "")
         if cache and cache not in policy.caches:
-            self._refuse(f"LocalAFSpawner.cache is {cache!r}; facility.yaml has {', '.join(policy.caches)}.", FINAL, 500)
+            self._refuse(
+                f"LocalAFSpawner.cache is {cache!r}; facility.yaml has {', '.join(policy.caches)}.",
+                Reason.FACILITY,
+                500,
+            )
         return fragments.merge(
             fragments.image_fragment(options.image_name),
             fragments.token_fragment(folder),
@@ -276,19 +288,19 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         if environment is None or not environment.is_absolute():
             self._refuse(
                 f"The image {options.image_name!r} has no `environment` in facility.yaml that is an absolute path, so it cannot run as a plain process.",
-                FINAL,
+                Reason.FACILITY,
                 500,
             )
         for program in ("python", "jupyterhub-singleuser"):
             if not os.access(environment / "bin" / program, os.X_OK):
                 self._refuse(
                     f"The image {options.image_name!r} ({environment}) has no bin/{program}; ask the facility's administrators.",
-                    FINAL,
+                    Reason.FACILITY,
                     500,
                 )
         return environment / "bin" / "python"
 
-    def _start_supervisor(self, python: Path, home: Path, fragment: SessionFragment) -> None:
+    def _start_supervisor(self, python: Path, home: Path, fragment: SessionFragment) -> Identity | None:
         assert self._folder is not None
         plan = {
             "agent": [*_ours("agent"), "--config", str(self._folder / "agent.json"), "--ready-fd", "{ready_fd}"],
@@ -318,7 +330,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._supervisor = Identity.of(self._child.pid)
+        return Identity.of(self._child.pid)
 
     def _environment(self, python: Path, home: Path, fragment: SessionFragment) -> dict[str, str]:
         """The session's whole environment; the administrator's ``Spawner.environment`` has the last word."""

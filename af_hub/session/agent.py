@@ -128,12 +128,23 @@ def build_app(attachments: Attachments, freshness: Freshness) -> web.Application
     return app
 
 
-@asynccontextmanager
-async def serving(app: web.Application, path: Path) -> AsyncIterator[None]:
-    """Answer on the Unix socket at ``path``, which only its owner may use."""
+def make_room(path: Path) -> None:
+    """Remove an earlier agent's socket.
+
+    Raises
+    ------
+    FolderUnusable
+        When no socket can be there, as its path is too long.
+    """
     if len(str(path).encode()) > LONGEST_SOCKET_PATH:
         raise FolderUnusable(f"{path} is too long for a socket: Linux takes {LONGEST_SOCKET_PATH} bytes.")
     path.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def serving(app: web.Application, path: Path) -> AsyncIterator[None]:
+    """Answer on the Unix socket at ``path``, which only its owner may use."""
+    make_room(path)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     before = os.umask(0o177)

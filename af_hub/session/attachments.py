@@ -62,7 +62,9 @@ class Attachment:
 class OpenBridge(Protocol):
     """A listener on the loopback whose connections end at the Dask cluster's scheduler."""
 
-    port: int
+    @property
+    def port(self) -> int:
+        """Where it listens."""
 
     async def close(self) -> None:
         """Stop listening, and end what is open."""

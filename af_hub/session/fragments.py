@@ -7,15 +7,14 @@ into that folder later, from the agent.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import Any
 
 from af_hub.errors import FragmentConflict
+from af_hub.forwarder.dask_settings import CLIENT, as_environment
 from af_hub.policy.model import Pool
 
 TOKEN_FILE = "token"  # noqa: S105
 AGENT_SOCKET = "agent.sock"
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,11 @@ class SessionFragment:
         By name, each as the plain object that Kubernetes takes; a spawner without pods leaves them out.
     """
 
-    environment: Mapping[str, str] = field(default=NOTHING)
-    files: Mapping[str, str] = field(default=NOTHING)
-    volumes: Mapping[str, Mapping[str, Any]] = field(default=NOTHING)
-    mounts: Mapping[str, Mapping[str, Any]] = field(default=NOTHING)
-    sidecars: Mapping[str, Mapping[str, Any]] = field(default=NOTHING)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    mounts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sidecars: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def merge(*fragments: SessionFragment) -> SessionFragment:
@@ -48,7 +47,10 @@ def merge(*fragments: SessionFragment) -> SessionFragment:
         When two want different values in one place.
     """
     return SessionFragment(
-        **{part.name: _merged(part.name, [getattr(one, part.name) for one in fragments]) for part in fields(SessionFragment)}
+        **{
+            part.name: _merged(part.name, [getattr(one, part.name) for one in fragments])
+            for part in fields(SessionFragment)
+        }
     )
 
 
@@ -84,6 +86,7 @@ def dask_fragment(folder: str, controller_url: str, sites: tuple[str, ...]) -> S
             "AF_SITES": ",".join(sites),
             "DASK_DISTRIBUTED__CLIENT__SECURITY_LOADER": "af_hub.client.security.load_security",
             "DASK_DISTRIBUTED__DASHBOARD__LINK": "{AF_CONTROLLER_URL}",
+            **as_environment(CLIENT),
         }
     )
 

@@ -78,7 +78,9 @@ class HubTokens:
 
 def _read(status: int, answer: object) -> AccessToken:
     if status == HTTPStatus.UNAUTHORIZED:
-        raise NoToken("Your login at the IAM has ended, or this session's hub token has: log out of the hub and in again.")
+        raise NoToken(
+            "Your login at the IAM has ended, or this session's hub token has: log out of the hub and in again."
+        )
     if status == HTTPStatus.FORBIDDEN:
         raise NoToken("This session may not have a token: its hub token lacks the scope custom:af-token:read.")
     if status != HTTPStatus.OK or not isinstance(answer, dict):

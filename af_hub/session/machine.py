@@ -47,9 +47,7 @@ def read_free(meminfo: str, loadavg: str, cores: int) -> Free:
 
 def free_now() -> Free:
     """As the kernel says it now."""
-    return read_free(
-        Path("/proc/meminfo").read_text(), Path("/proc/loadavg").read_text(), len(os.sched_getaffinity(0))
-    )
+    return read_free(Path("/proc/meminfo").read_text(), Path("/proc/loadavg").read_text(), len(os.sched_getaffinity(0)))
 
 
 def _rounded(amount: int) -> int:

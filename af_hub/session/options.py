@@ -18,11 +18,14 @@ KEYS = ("image", "size")
 class Reason(StrEnum):
     """Why a choice was refused; a closed set, for it labels a metric."""
 
+    LOGIN = "login"
     RIGHTS = "rights"
     FORM = "form"
     IMAGE = "image"
     SIZE = "size"
     LINK = "link"
+    FACILITY = "facility"
+    """Nothing about the person: this facility's own set-up is wrong."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,7 @@ def _named(choice: object) -> dict[str, str]:
     return choice
 
 
-def _one_of(
-    kind: str, name: str | None, known: Mapping[str, object], allowed: tuple[str, ...], policy: Policy
-) -> str:
+def _one_of(kind: str, name: str | None, known: Mapping[str, object], allowed: tuple[str, ...], policy: Policy) -> str:
     """``name``, or the first allowed one when there is no name."""
     reason = Reason(kind)
     if name is None:

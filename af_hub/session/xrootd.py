@@ -56,12 +56,16 @@ def xrootd_environment(cache_url: str, plugin_folder: str, exclusions: Sequence[
     """
     cache = urlsplit(cache_url)
     if cache.scheme not in ("root", "roots") or not cache.hostname or not cache.port:
-        raise PolicyError(f"{cache_url!r} is not the address of a cache; it looks like root://cache.example.org:1094 (caches in facility.yaml)")
+        raise PolicyError(
+            f"{cache_url!r} is not the address of a cache; it looks like root://cache.example.org:1094 (caches in facility.yaml)"
+        )
     proxy = f"{cache.scheme}://{cache.netloc}//"
     for name in exclusions:
         # XrdClProxyPlugin compares the wrong lengths (5.8 and 6.2).
         if len(name) > len(proxy):
-            raise PolicyError(f"XRootD overlooks the exclusion {name!r}, as it is longer than {proxy!r}; give a shorter end of the name")
+            raise PolicyError(
+                f"XRootD overlooks the exclusion {name!r}, as it is longer than {proxy!r}; give a shorter end of the name"
+            )
     return {
         "XRD_PLUGINCONFDIR": plugin_folder,
         "XROOT_PROXY": proxy,
@@ -83,4 +87,6 @@ def xrootd_fragment(folder: str, cache_url: str, exclusions: Sequence[str] = ())
 
 def datasets_fragment(datasets: Mapping[str, Sequence[str]]) -> SessionFragment:
     """The datasets that a facility offers, by name, each as its ``root://`` addresses; :mod:`af_hub.client.data` reads them."""
-    return SessionFragment(environment={"AF_DATASETS": json.dumps({name: list(urls) for name, urls in datasets.items()})})
+    return SessionFragment(
+        environment={"AF_DATASETS": json.dumps({name: list(urls) for name, urls in datasets.items()})}
+    )

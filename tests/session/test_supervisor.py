@@ -20,7 +20,8 @@ AGENT = SAY + "os.write(int(sys.argv[3]), b'{}\\n'); os.close(int(sys.argv[3]))\
 SILENT_AGENT = SAY + "signal.pause()\n"
 SERVER = SAY + "signal.pause()\n"
 STUBBORN = (
-    "import signal,os\nfor n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(n, signal.SIG_IGN)\n" + SAY
+    "import signal,os\nfor n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(n, signal.SIG_IGN)\n"
+    + SAY
 )
 # A kernel has a session of its own, and the process that started it may be gone.
 KERNELS = STUBBORN + (
