@@ -95,9 +95,10 @@ def draw_masses(rng: Generator, n: int) -> NDArray[np.float64]:
     low, high, power = 1.0, 200.0, -0.6
     background = (low**power + rng.random(n) * (high**power - low**power)) ** (1 / power)
     masses = np.append(peaks, 0)[which]
-    z = which == list(PARENTS).index("Z")
-    breit_wigner = peaks[-1] + Z_WIDTH / 2 * np.tan(np.pi * (rng.random(n) - 0.5))
-    masses = np.where(z, np.clip(breit_wigner, 40, 200), masses)
+    # The Z by its natural width, a Breit-Wigner between 40 and 200 GeV; again the inverse of the integral.
+    first, last = np.arctan((np.array([40, 200]) - peaks[-1]) * 2 / Z_WIDTH)
+    breit_wigner = peaks[-1] + Z_WIDTH / 2 * np.tan(first + rng.random(n) * (last - first))
+    masses = np.where(which == list(PARENTS).index("Z"), breit_wigner, masses)
     return np.where(which == len(PARENTS), background, masses)
 
 
@@ -115,11 +116,13 @@ def decay(rng: Generator, mass: NDArray[np.float64]) -> list[tuple[NDArray[np.fl
     sine = np.sqrt(1 - cosine**2)
     own = momentum * np.stack([sine * np.cos(angle), sine * np.sin(angle), cosine])
     along = (own * parent).sum(axis=0)
-    muons = []
+    muons: list[tuple[NDArray[np.float64], ...]] = []
     for sign in (1, -1):
         boosted = sign * own + parent / mass * (sign * along / (energy + mass) + mass / 2)
         transverse_momentum = np.hypot(boosted[0], boosted[1])
-        muons.append((transverse_momentum, np.arcsinh(boosted[2] / transverse_momentum), np.arctan2(boosted[1], boosted[0])))
+        muons.append(
+            (transverse_momentum, np.arcsinh(boosted[2] / transverse_momentum), np.arctan2(boosted[1], boosted[0]))
+        )
     return muons
 
 
@@ -142,7 +145,9 @@ def muons_in_order(slots: Columns) -> tuple[NDArray[np.int64], Columns]:
     order = np.argsort(np.where(slots["there"], -slots["pt"], np.inf), axis=1)
     there = np.take_along_axis(slots["there"], order, axis=1)
     flat = {name: np.take_along_axis(slots[name], order, axis=1)[there] for name in ("pt", "eta", "phi", "charge")}
-    return there.sum(axis=1), {name: f4(values) for name, values in flat.items()} | {"charge": flat["charge"].astype("i4")}
+    return there.sum(axis=1), {name: f4(values) for name, values in flat.items()} | {
+        "charge": flat["charge"].astype("i4")
+    }
 
 
 def more_about_muons(rng: Generator, pt: NDArray[Any]) -> Columns:
@@ -294,7 +299,9 @@ def make_dataset(root: Path, recipe: Recipe | None = None, progress: Progress = 
         partial.write_text(json.dumps(manifest, indent=1) + "\n")
         partial.replace(folder / MANIFEST)
     except OSError as error:
-        raise Unavailable(f"the demo data could not be written to {folder}: {error.strerror}; free about 120 MB there") from error
+        raise Unavailable(
+            f"the demo data could not be written to {folder}: {error.strerror}; free about 120 MB there"
+        ) from error
     return Dataset(folder, manifest)
 
 

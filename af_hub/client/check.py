@@ -1,0 +1,345 @@
+"""What works in this session, in plain words: token, cache, data, sites.
+
+Serves the first cell of the welcome notebook and ``python -m af_hub.client.check [--json]``. Promises: it ends within seconds
+whatever is broken, says for each thing what is wrong and what helps, and never shows the token. Leaves mending to the people
+whom it names.
+
+Each thing is looked at by a ``look_at_*`` (acts) and judged by a ``judge_*`` (decides).
+"""
+
+import base64
+import binascii
+import html
+import json
+import os
+import stat
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from af_hub.client.data import read_datasets
+from af_hub.errors import AFError
+from af_hub.session.probes import xrootd_answers
+
+READ_SECONDS = 10
+CONTROLLER_SECONDS = 5
+# XRootD takes no token above this size; and no token from a file that others may read (ztn, XRootD 5.5 to 6.2).
+TOKEN_BYTES = 4096
+LATE_SECONDS = 60
+RESTART = "Stop and start your server (File > Hub Control Panel)"
+ASK = "tell the facility's administrators"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the answer: what was looked at, whether it works, and a sentence."""
+
+    what: str
+    ok: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole answer; a notebook shows it as a table, ``print`` as text."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all of it works."""
+        return all(row.ok for row in self.rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"ok": self.ok, "rows": [asdict(row) for row in self.rows]}
+
+    def __str__(self) -> str:
+        width = max(len(row.what) for row in self.rows)
+        return "\n".join(f"{'ok  ' if row.ok else 'BAD '} {row.what:{width}}  {row.sentence}" for row in self.rows)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        cell = "style='text-align:left;padding:.35em .8em'"
+        lines = [
+            f"<tr><td {cell}><span style='color:{'#1a7f37' if row.ok else '#cf222e'}'>{'✔' if row.ok else '✘'}</span></td>"
+            f"<td {cell}><b>{html.escape(row.what)}</b></td><td {cell}>{html.escape(row.sentence)}</td></tr>"
+            for row in self.rows
+        ]
+        return f"<table>{''.join(lines)}</table>"
+
+
+# --- token -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """A token as it was found, without the token: file, permission bits, bytes, and when it expires (None: it does not say)."""
+
+    path: Path
+    mode: int
+    size: int
+    expires_at: float | None
+
+
+def token_places(environ: Mapping[str, str], uid: int) -> list[Path]:
+    """Where clients look for the token file, in order (WLCG Bearer Token Discovery, 1.0)."""
+    if named := environ.get("BEARER_TOKEN_FILE"):
+        return [Path(named)]
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    return [*([Path(runtime) / f"bt_u{uid}"] if runtime else []), Path("/tmp") / f"bt_u{uid}"]  # noqa: S108
+
+
+def read_expiry(token: bytes) -> float | None:
+    """The ``exp`` of a JSON Web Token (RFC 7519), in Unix seconds; its signature is not for the reader's eyes."""
+    try:
+        payload = token.strip().split(b".")[1]
+        return float(json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))["exp"])
+    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
+        return None
+
+
+def look_at_token(environ: Mapping[str, str]) -> Row:
+    """The file that XRootD and HTCondor would take the token from."""
+    if environ.get("BEARER_TOKEN"):
+        return Row(
+            "token",
+            False,
+            "BEARER_TOKEN is set, so programs take that token and not the fresh one of the session. Type: unset BEARER_TOKEN.",
+        )
+    places = token_places(environ, os.getuid())
+    for path in places:
+        try:
+            status, token = path.stat(), path.read_bytes()
+        except OSError:
+            continue
+        return judge_token(TokenFile(path, stat.S_IMODE(status.st_mode), len(token), read_expiry(token)), time.time())
+    return Row(
+        "token",
+        False,
+        f"There is no token in {' or '.join(map(str, places))}. {RESTART}; if that does not help, {ASK}.",
+    )
+
+
+def judge_token(token: TokenFile, now: float) -> Row:
+    """Whether servers will take it, and for how long."""
+    if token.mode & 0o077:
+        return Row(
+            "token",
+            False,
+            f"Others may read {token.path} (mode {token.mode:04o}), so XRootD will not use it. Type: chmod 600 {token.path}.",
+        )
+    if not 0 < token.size <= TOKEN_BYTES:
+        return Row("token", False, f"The token has {token.size} bytes; XRootD takes 1 to {TOKEN_BYTES}. Please {ASK}.")
+    if token.expires_at is None:
+        return Row("token", False, f"{token.path} does not hold a token with an expiry date. {RESTART}.")
+    left = token.expires_at - now
+    if left <= 0:
+        return Row(
+            "token", False, f"The token expired {in_words(-left)} ago and was not renewed. Log out and in again."
+        )
+    if left < LATE_SECONDS:
+        return Row(
+            "token",
+            False,
+            f"The token expires in {in_words(left)} and should have been renewed before. Log out and in again.",
+        )
+    return Row("token", True, f"Valid for {in_words(left)} ({token.path}, {token.size} bytes, only you can read it).")
+
+
+def in_words(seconds: float) -> str:
+    """A span of time for people."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+# --- cache and data --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What came of opening one file: the server that gave it (``host:port``), its size in bytes, or XRootD's complaint."""
+
+    url: str
+    server: str = ""
+    size: int = 0
+    complaint: str = ""
+
+
+def read_canary(url: str) -> Reading:
+    """Open a file and read its first bytes, within some seconds."""
+    from XRootD import client
+
+    file: Any = client.File()  # type: ignore[attr-defined, no-untyped-call]
+    status, _ = file.open(url, timeout=READ_SECONDS)
+    if not status.ok:
+        return Reading(url, complaint=status.message.strip())
+    try:
+        status, head = file.read(0, 4, timeout=READ_SECONDS)
+        _, about = file.stat(timeout=READ_SECONDS)
+        server, size = file.get_property("DataServer"), about.size if about else 0
+    finally:
+        file.close(timeout=READ_SECONDS)
+    return Reading(url, server, size, complaint=judge_head(status.ok, status.message.strip(), head))
+
+
+def judge_head(ok: bool, message: str, head: bytes) -> str:
+    """The complaint about a file's first four bytes, if there is one."""
+    if not ok:
+        return message
+    return "" if head == b"root" else "it is not a ROOT file"
+
+
+def look_at_data(environ: Mapping[str, str]) -> list[Row]:
+    """The cache, and the facility's datasets read through it."""
+    cache = urlsplit(environ.get("XROOT_PROXY", ""))
+    if not cache.hostname or not cache.port:
+        return [
+            Row(
+                "cache",
+                False,
+                f"The session names no cache (XROOT_PROXY), so files come from far away each time. {RESTART}, or {ASK}.",
+            )
+        ]
+    if not xrootd_answers(cache.hostname, cache.port):
+        down = f"The cache {cache.netloc} does not answer, so reading fails. To read from the origins, slowly, type: import os; os.environ['XROOT_PROXY'] = ''."
+        return [
+            Row("cache", False, f"{down} Please {ASK}."),
+            Row("data", False, "Not tried, as the cache does not answer."),
+        ]
+    try:
+        datasets = read_datasets(environ)
+        readings = {name: [read_canary(url) for url in urls] for name, urls in datasets.items()}
+    except ImportError:
+        return [
+            Row(
+                "cache",
+                False,
+                "This image has no XRootD library. Choose another image, or type: pip install xrootd fsspec-xrootd.",
+            )
+        ]
+    except AFError as error:
+        return [Row("cache", True, f"{cache.netloc} answers."), Row("data", False, str(error))]
+    return [
+        judge_cache(cache.netloc, [reading for files in readings.values() for reading in files]),
+        judge_data(readings),
+    ]
+
+
+def judge_cache(cache: str, readings: Sequence[Reading]) -> Row:
+    """Whether files came from the cache at ``host:port``, as they should, or past it from their origin."""
+    served = [reading for reading in readings if reading.server]
+    past = [reading.server for reading in served if reading.server != cache]
+    if past:
+        why = "The redirection is not in force in this process (XRD_PLUGINCONFDIR, XROOT_PROXY)"
+        return Row(
+            "cache",
+            False,
+            f"Files come from {past[0]} and not from the cache {cache}. {why}: restart the kernel, or {ASK}.",
+        )
+    if not served:
+        return Row("cache", True, f"{cache} answers; no file was read to see whether it is used.")
+    return Row("cache", True, f"Files come from the cache {cache}.")
+
+
+def judge_data(readings: Mapping[str, Sequence[Reading]]) -> Row:
+    """Whether each file of each dataset opened."""
+    broken = [reading for files in readings.values() for reading in files if reading.complaint]
+    if broken:
+        return Row(
+            "data", False, f"{broken[0].url} could not be read: {broken[0].complaint}. {remedy(broken[0].complaint)}"
+        )
+    if not readings:
+        return Row("data", True, "The facility offers no datasets of its own.")
+    words = [
+        f"{name} ({len(files)} files, {sum(one.size for one in files) / 1e6:.0f} MB)"
+        for name, files in readings.items()
+    ]
+    return Row("data", True, f"You can read: {', '.join(words)}.")
+
+
+def remedy(complaint: str) -> str:
+    """What helps against XRootD's complaint."""
+    for sign, sentence in (
+        ("Auth failed", "The server does not take your token: see the line about the token."),
+        ("[3010]", "Your token does not allow this: ask the owner of the data."),
+        ("[3011]", "There is no such file: ask the owner of the data."),
+        ("[3000]", "The cache does not fetch from that host: ask the facility's administrators to permit it."),
+        ("expired", "The server took too long: try again in a minute."),
+        (
+            "onnection",
+            "The file's origin does not answer: try again later; files that the cache has already can still be read.",
+        ),
+    ):
+        if sign in complaint:
+            return sentence
+    return f"Try again; if that does not help, {ASK}."
+
+
+# --- sites -----------------------------------------------------------------------------------------------------------
+
+
+def look_at_sites(environ: Mapping[str, str]) -> Row:
+    """What the controller says about the sites at which this person may start Dask clusters."""
+    url, token = environ.get("AF_CONTROLLER_URL", ""), environ.get("JUPYTERHUB_API_TOKEN", "")
+    if not url.startswith(("http://", "https://")) or not token:
+        return Row(
+            "sites", False, f"This is no session of the facility, so there is nobody to ask for sites. {RESTART}."
+        )
+    request = urllib.request.Request(f"{url.rstrip('/')}/api/sites", headers={"Authorization": f"token {token}"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=CONTROLLER_SECONDS) as answer:  # noqa: S310
+            return judge_sites(answer.status, json.load(answer))
+    except urllib.error.HTTPError as error:
+        return judge_sites(error.code, None)
+    except (OSError, ValueError) as error:
+        return Row(
+            "sites",
+            False,
+            f"The controller does not answer ({type(error).__name__}), so no cluster can be started now. Try again in a minute.",
+        )
+
+
+def judge_sites(status: int, answer: Any) -> Row:
+    """The controller's answer in words; ``answer`` is the list of sites, each with a name."""
+    if status in (401, 403):
+        return Row("sites", False, f"The controller does not know you any more (HTTP {status}). {RESTART}.")
+    try:
+        names = [str(site["name"]) for site in answer]
+    except (TypeError, KeyError):
+        return Row("sites", False, f"The controller gave an answer that cannot be read (HTTP {status}). Please {ASK}.")
+    if not names:
+        return Row(
+            "sites",
+            False,
+            "Your groups give you no site. Ask your experiment's administrators for the group that does.",
+        )
+    return Row("sites", True, f"You can start clusters at: {', '.join(names)}.")
+
+
+# --- all of it -------------------------------------------------------------------------------------------------------
+
+
+def check(environ: Mapping[str, str] = os.environ) -> Report:
+    """Look at token, cache, data and sites of this session; ends within seconds, and shows as a table in a notebook."""
+    return Report((look_at_token(environ), *look_at_data(environ), look_at_sites(environ)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m af_hub.client.check [--json]``; status 0 when all works, 1 otherwise."""
+    report = check()
+    print(json.dumps(report.as_dict()) if "--json" in (sys.argv[1:] if arguments is None else arguments) else report)
+    return 0 if report.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
