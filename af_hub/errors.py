@@ -6,9 +6,14 @@
     ├── PolicyError             facility.yaml says something that cannot be
     ├── ClaimsError             a token or userinfo answer lacks what we need
     ├── Refused                 the policy does not give this person that right
-    │   └── ChoiceRefused       ... not the session that was chosen
+    │   ├── ChoiceRefused       ... not the session that was chosen
+    │   └── EndpointRefused     ... not that endpoint of a Dask cluster, or no login at the forwarder
     ├── FragmentConflict        two parts of a session want one place
+    ├── LoginRequired           the IAM ended this login; only the person can begin a new one
+    ├── TokenRejected           a token is not what its issuer would have signed for us
+    ├── JobKitError             the files that came with a job of a Dask cluster cannot be used
     └── Unavailable             another system does not answer, or answers nonsense
+        └── EndpointAway        nobody offers that endpoint of a Dask cluster at this moment
 
 A message names what was found, what was wanted, and what to change. Details for the administrator go to the log, not here.
 """
@@ -49,3 +54,23 @@ class ChoiceRefused(Refused):
 
 class FragmentConflict(AFError):
     """Two parts of a session want different values in one place."""
+
+
+class LoginRequired(AFError):
+    """The IAM takes the refresh token no longer (``invalid_grant``); the person must log in again."""
+
+
+class TokenRejected(AFError):
+    """A token's signature, issuer, audience, nonce or lifetime is wrong."""
+
+
+class EndpointRefused(Refused):
+    """The forwarder does not let this principal in, or not to this endpoint."""
+
+
+class EndpointAway(Unavailable):
+    """Nobody offers this endpoint at the forwarder now: its job waits, lost its way, or is over."""
+
+
+class JobKitError(AFError):
+    """``job.json``, ``worker.json`` or a key file beside it is missing or says something that cannot be."""

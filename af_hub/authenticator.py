@@ -1,0 +1,342 @@
+"""Login: the hop between the IAM and the hub.
+
+Promises: nobody gets in whom the policy does not let in; the id token is verified; a user name stays with the subject that had it first;
+rights are decided again at every refresh; an IAM that does not answer logs nobody out. Leaves tokens to :mod:`af_hub.tokens.keeper`,
+and what somebody may do to :mod:`af_hub.policy`. Nothing secret ever goes into JupyterHub's ``auth_state``.
+"""
+
+import asyncio
+import base64
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+from jupyterhub.crypto import CryptKeeper
+from jupyterhub.handlers import BaseHandler
+from jupyterhub.user import User
+from oauthenticator.oauth2 import OAuthenticator, OAuthLoginHandler
+from tornado import web
+from traitlets import Any as AnyTrait
+from traitlets import Integer, List, TraitError, Unicode, default, validate
+
+from af_hub.errors import AFError, LoginRequired, PolicyError, Refused, Unavailable
+from af_hub.iam.claims import Claims, read_claims
+from af_hub.iam.discovery import Discovery, Metadata
+from af_hub.iam.endpoint import IAMClient
+from af_hub.policy.decide import Rights, decide
+from af_hub.policy.load import PolicyFile
+from af_hub.policy.model import Policy
+from af_hub.tokens.endpoint import HANDLERS
+from af_hub.tokens.keeper import Purpose, TokenKeeper
+from af_hub.tokens.lifetime import AccessToken
+from af_hub.tokens.store import Store
+
+ADMINS = "af-admins"
+"""Hub group of everybody whom the policy makes an admin; roles are given to it in ``load_roles``. IAM's groups begin with a slash."""
+
+
+def nonce_of(code_verifier: str) -> str:
+    """The nonce of a login: bound to the verifier that only this browser's signed cookie holds (OpenID Connect Core 1.0, 15.5.2)."""
+    return base64.urlsafe_b64encode(hashlib.sha256(f"nonce {code_verifier}".encode()).digest()).rstrip(b"=").decode()
+
+
+class IAMLoginHandler(OAuthLoginHandler):  # type: ignore[misc]
+    """Sends the browser to the IAM's page, with a nonce."""
+
+    _metadata: Metadata
+    _verifier: str
+
+    @property
+    def _OAUTH_AUTHORIZE_URL(self) -> str:
+        return self._metadata.authorization_endpoint
+
+    def _generate_pkce_params(self) -> tuple[str, str]:
+        self._verifier, challenge = super()._generate_pkce_params()
+        return self._verifier, challenge
+
+    def authorize_redirect(self, *, extra_params: dict[str, str], **others: Any) -> None:
+        """Add the nonce to what oauthenticator asks for."""
+        super().authorize_redirect(extra_params={**extra_params, "nonce": nonce_of(self._verifier)}, **others)
+
+    async def get(self) -> None:
+        """Begin a login."""
+        try:
+            self._metadata = await self.authenticator.client.discovery.metadata()
+        except Unavailable as error:
+            self.log.warning("no login: %s", error)
+            raise web.HTTPError(
+                503, "The IAM does not answer; nobody can log in now. Try again in a minute."
+            ) from error
+        super().get()
+
+
+class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
+    """Login through an INDIGO IAM; ``facility.yaml`` decides who gets in and what they may do."""
+
+    login_handler = IAMLoginHandler
+
+    policy_file = Unicode(
+        "facility.yaml",
+        help="""
+        The file that says who may do what: which groups log in, and the images, sizes,
+        condor accounts and limits they get. It also names the IAM.
+
+        Read again when it changes; a broken edit keeps the policy in force and says so in
+        the log. The hub does not start without one.
+
+        Example::
+
+            c.IAMAuthenticator.policy_file = "/etc/af-hub/facility.yaml"
+        """,
+    ).tag(config=True)
+
+    client_secret_file = Unicode(
+        help="""
+        File that holds the secret of the hub's client at the IAM, mode 0600.
+
+        Unset, ``client_secret`` is used as it is.
+
+        Example::
+
+            c.IAMAuthenticator.client_secret_file = "/etc/af-hub/client-secret"
+        """,
+    ).tag(config=True)
+
+    database = Unicode(
+        "keeper.sqlite",
+        help="""
+        File of the token keeper's own database: who logged in (in clear), and their tokens,
+        encrypted with the keys of ``c.CryptKeeper.keys``. Made with mode 0600.
+
+        Without those keys the hub does not start. To change keys put the new one first and
+        keep the old one until everybody's tokens were refreshed once.
+
+        Example::
+
+            c.IAMAuthenticator.database = "/srv/af-hub/keeper.sqlite"
+        """,
+    ).tag(config=True)
+
+    session_scopes = List(
+        Unicode(),
+        ["openid", "profile", "email", "wlcg.groups", "storage.read:/"],
+        help="""
+        Scopes of the access tokens that sessions get. ``openid`` must be among them: the hub
+        asks the IAM with these tokens who somebody is now.
+
+        Anything that a session's token may do, every program in the session may do. Scopes of
+        HTCondor are left out, because the controller gets its own short tokens.
+
+        Example, for people who use HTCondor's own commands in their sessions::
+
+            c.IAMAuthenticator.session_scopes = ["openid", "profile", "wlcg.groups", "compute.read"]
+        """,
+    ).tag(config=True)
+
+    condor_scopes = List(
+        Unicode(),
+        ["compute.read", "compute.modify", "compute.create", "compute.cancel", "wlcg.groups"],
+        help="""
+        Scopes of the tokens with which the controller acts at the pool for somebody. Their
+        audience is that of the pool in ``facility.yaml``; the IAM decides how long they live.
+
+        Example::
+
+            c.IAMAuthenticator.condor_scopes = ["condor:/READ", "condor:/WRITE", "wlcg.groups"]
+        """,
+    ).tag(config=True)
+
+    auth_refresh_age = Integer(
+        300,
+        help="""
+        Seconds after which the rights of somebody who uses the hub are decided again, from
+        groups that the IAM is asked for then. Must be more than 0: JupyterHub takes 0 for
+        "never", whatever else is said.
+
+        Example::
+
+            c.IAMAuthenticator.auth_refresh_age = 120
+        """,
+    ).tag(config=True)
+
+    policy_source = AnyTrait(help="The PolicyFile in force.")
+    client = AnyTrait(help="The hub as a client of the IAM.")
+    keeper = AnyTrait(help="The TokenKeeper.")
+
+    @default("policy_source")
+    def _default_policy_source(self) -> PolicyFile:
+        return PolicyFile(self.policy_file)
+
+    @default("client")
+    def _default_client(self) -> IAMClient:
+        issuers = self.policy.issuers
+        if len(issuers) != 1:
+            raise PolicyError(f"{self.policy_file} names {len(issuers)} issuers; the hub logs in through exactly one")
+        discovery = Discovery(issuers[0].issuer, issuers[0].discovery_url)
+        return IAMClient(discovery, self.client_id, self.client_secret)
+
+    @default("keeper")
+    def _default_keeper(self) -> TokenKeeper:
+        keys = [Fernet(base64.urlsafe_b64encode(key)) for key in CryptKeeper.instance().keys]
+        if not keys:
+            raise PolicyError("the token keeper has no key: set c.CryptKeeper.keys, or JUPYTERHUB_CRYPT_KEY")
+        clients = {self.client.discovery.issuer: self.client}
+        return TokenKeeper(Store(Path(self.database), keys), clients, Purpose(" ".join(self.session_scopes)))
+
+    @default("client_secret")
+    def _default_client_secret(self) -> str:
+        return Path(self.client_secret_file).read_text().strip() if self.client_secret_file else ""
+
+    @default("scope")
+    def _default_scope(self) -> list[str]:
+        return list(dict.fromkeys([*self.session_scopes, *self.condor_scopes, "offline_access"]))
+
+    @default("login_service")
+    def _default_login_service(self) -> str:
+        return "IAM"
+
+    @default("manage_groups")
+    def _default_manage_groups(self) -> bool:
+        return True
+
+    @default("auth_refresh_strict")
+    def _default_auth_refresh_strict(self) -> bool:
+        # Whom the policy no longer lets in loses hub tokens too. refresh_user tells that from an IAM that does not answer.
+        return True
+
+    @default("refresh_pre_spawn")
+    def _default_refresh_pre_spawn(self) -> bool:
+        return True
+
+    @default("any_allow_config")
+    def _default_any_allow_config(self) -> bool:
+        return True  # facility.yaml is our allow list
+
+    @validate("auth_refresh_age")
+    def _more_than_never(self, proposal: Any) -> int:
+        if proposal.value <= 0:
+            raise TraitError("IAMAuthenticator.auth_refresh_age must be more than 0: 0 would switch every refresh off")
+        return int(proposal.value)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        policy: Policy = self.policy_source.current()
+        return policy
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type[BaseHandler]]]:
+        """Our endpoint beside oauthenticator's; JupyterHub asks once, when its loop runs, so the keeper begins here."""
+        logger = logging.getLogger("af_hub")
+        logger.parent, logger.propagate = self.log, True
+        logger.setLevel(self.log.getEffectiveLevel())
+        self._keeping = asyncio.get_running_loop().create_task(self.keeper.keep_fresh(), name="token keeper")
+        return [*super().get_handlers(app), *HANDLERS]
+
+    async def authenticate(self, handler: BaseHandler, data: object = None, **_: object) -> dict[str, Any]:
+        """The user who comes back from the IAM's page, if the policy lets them in."""
+        try:
+            return self._model(*await self._sign_in(handler))
+        except Refused as error:
+            self.log.warning("login refused: %s", error)
+            raise web.HTTPError(403, str(error)) from error
+        except LoginRequired as error:
+            raise web.HTTPError(
+                403, "The IAM no longer knows this login, perhaps because it took too long. Log in again."
+            ) from error
+        except Unavailable as error:
+            self.log.error("login failed: %s", error)
+            raise web.HTTPError(503, "The IAM does not answer as it should; try again in a minute.") from error
+        except AFError as error:  # claims that lack something, or an id token that is wrong
+            self.log.error("login refused: %s", error)
+            raise web.HTTPError(403, f"You cannot log in: {error}.") from error
+
+    async def _sign_in(self, handler: BaseHandler) -> tuple[Claims, Rights]:
+        params = self.build_access_tokens_request_params(handler)
+        verifier = params["code_verifier"]
+        answer = await self.client.redeem(params["code"], params["redirect_uri"], verifier)
+        found = await self.client.person(answer, nonce_of(verifier))
+        claims = read_claims(found, self.client.discovery.issuer)
+        rights = self._decide(claims)
+        if not rights.login:
+            raise Refused(rights.refusal)
+        if not answer.refresh_token:
+            raise Unavailable(
+                "the IAM gave no refresh token; its client for the hub must allow the scope offline_access"
+            )
+        return await self.keeper.enrol(claims, answer.refresh_token), rights
+
+    async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
+        """Who comes this far was let in by the policy, in :meth:`authenticate`."""
+        return True
+
+    async def refresh_user(self, user: User, handler: BaseHandler | None = None, **_: object) -> bool | dict[str, Any]:
+        """Decide again what somebody may do. JupyterHub locks people out when this raises, so it does not.
+
+        False ends what the user does at the hub: at once when the policy no longer lets them in; when only the IAM's login has ended,
+        in the browser alone, so that running sessions go on until their tokens end.
+        """
+        if handler is not None and not hasattr(handler, "_token_authenticated"):
+            handler._token_authenticated = (
+                False  # JupyterHub 6.1.1 reads it for cookies too, but sets it for tokens only
+            )
+        try:
+            rights, claims = await self._rights(user.name)
+        except LoginRequired:
+            return bool(handler is not None and handler._token_authenticated)
+        except Exception:
+            self.log.exception("rights of %s kept as they were", user.name)
+            return True
+        if not rights.login:
+            self.log.warning("no longer let in: %s", rights.refusal)
+            return False
+        return self._model(claims, rights)
+
+    async def rights_of(self, user: User) -> Rights:
+        """What this user may do now; for the spawner.
+
+        Raises
+        ------
+        LoginRequired
+            When the IAM ended the user's login.
+        """
+        return (await self._rights(user.name))[0]
+
+    async def condor_token(self, username: str) -> AccessToken:
+        """A short token of this user for the pool; for the controller.
+
+        Raises
+        ------
+        Refused
+            When the policy gives this user no condor account.
+        LoginRequired, Unavailable
+            As :meth:`TokenKeeper.purpose_token`.
+        """
+        rights, claims = await self._rights(username)
+        if rights.condor is None:
+            raise Refused(
+                rights.refusal or f"{claims.username} is in no group to which facility.yaml gives a condor account."
+            )
+        audiences = " ".join(
+            sorted({self.policy.pools[self.policy.sites[site].pool].audience for site in rights.sites})
+        )
+        token: AccessToken = await self.keeper.purpose_token(username, Purpose(" ".join(self.condor_scopes), audiences))
+        return token
+
+    async def _rights(self, username: str) -> tuple[Rights, Claims]:
+        claims = await self.keeper.claims(username, self.auth_refresh_age)
+        return self._decide(claims), claims
+
+    def _decide(self, claims: Claims) -> Rights:
+        if claims.username in self.blocked_users:
+            return Rights(
+                login=False,
+                refusal=f"{claims.username} is blocked at this facility; ask {self.policy.facility.contact}.",
+            )
+        return decide(self.policy, claims)
+
+    def _model(self, claims: Claims, rights: Rights) -> dict[str, Any]:
+        """What JupyterHub learns of somebody. The admin flag is never set: it would open everybody's account."""
+        groups = [*claims.groups, *([ADMINS] if rights.admin else [])]
+        return {"name": claims.username, "admin": False, "groups": groups, "auth_state": None}

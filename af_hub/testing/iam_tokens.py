@@ -1,0 +1,114 @@
+"""Users, keys and claims of the demo IAM: what its tokens say, in INDIGO IAM's two profiles.
+
+Pure but for the keys' random numbers; :mod:`af_hub.testing.iam` serves it.
+"""
+
+import secrets
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+ANY_AUDIENCE = "https://wlcg.cern.ch/jwt/v1/any"
+
+
+@dataclass(frozen=True)
+class DemoUser:
+    """One who can log in; ``about`` is what the login page says of this user."""
+
+    username: str
+    subject: str
+    name: str = ""
+    email: str = ""
+    groups: tuple[str, ...] = ()
+    about: str = ""
+
+
+class SigningKeys:
+    """One RSA and one EC key, both published."""
+
+    def __init__(self) -> None:
+        self._rsa = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._ec = ec.generate_private_key(ec.SECP256R1())
+        self.kids = {algorithm: f"{algorithm.lower()}-{secrets.token_hex(4)}" for algorithm in ("RS256", "ES256")}
+
+    def sign(self, claims: Mapping[str, object], algorithm: str) -> str:
+        """A signed token (RFC 7519)."""
+        key: Any = {"RS256": self._rsa, "ES256": self._ec}[algorithm]
+        return jwt.encode(dict(claims), key, algorithm=algorithm, headers={"kid": self.kids[algorithm]})
+
+    def published(self) -> dict[str, Any]:
+        """The key set (RFC 7517)."""
+        shapes = {
+            "RS256": RSAAlgorithm.to_jwk(self._rsa.public_key(), as_dict=True),
+            "ES256": ECAlgorithm.to_jwk(self._ec.public_key(), as_dict=True),
+        }
+        return {
+            "keys": [
+                {**shape, "kid": self.kids[algorithm], "alg": algorithm, "use": "sig"}
+                for algorithm, shape in shapes.items()
+            ]
+        }
+
+
+def access_claims(
+    user: DemoUser,
+    *,
+    issuer: str,
+    client_id: str,
+    scopes: tuple[str, ...],
+    audience: str | None,
+    profile: str,
+    now: float,
+    lifetime: float,
+) -> dict[str, object]:
+    """Claims of an access token; no ``preferred_username`` in either profile, as IAM leaves it out by default."""
+    claims: dict[str, object] = {
+        "iss": issuer,
+        "sub": user.subject,
+        "iat": int(now),
+        "nbf": int(now),
+        "exp": int(now + lifetime),
+        "jti": str(uuid.uuid4()),
+        "client_id": client_id,
+        "scope": " ".join(scopes),
+    }
+    if profile == "wlcg":
+        claims |= {"wlcg.ver": "1.0", "aud": audience or ANY_AUDIENCE}
+        if groups := granted_groups(user, scopes):
+            claims["wlcg.groups"] = groups
+    elif audience:
+        claims["aud"] = audience
+    return claims
+
+
+def person_claims(user: DemoUser, scopes: Iterable[str], profile: str) -> dict[str, object]:
+    """What userinfo and the id token say about a person, by the scopes granted."""
+    scopes = tuple(scopes)
+    claims: dict[str, object] = {"sub": user.subject}
+    if "profile" in scopes:
+        claims |= {"name": user.name, "preferred_username": user.username}
+        if profile == "iam":
+            claims["organisation_name"] = "af-hub-demo"
+            if user.groups:
+                claims["groups"] = [group.lstrip("/") for group in user.groups]
+    if "email" in scopes:
+        claims |= {"email": user.email, "email_verified": True}
+    if profile == "wlcg" and (groups := granted_groups(user, scopes)):
+        claims["wlcg.groups"] = groups
+    return claims
+
+
+def granted_groups(user: DemoUser, scopes: Iterable[str]) -> list[str]:
+    """Groups of the WLCG profile: only with its scope, and empty lists are left out by the callers."""
+    return sorted(user.groups) if "wlcg.groups" in scopes else []
+
+
+def profile_of(scopes: Iterable[str], default: str) -> str:
+    """The token profile that the scopes ask for; the default when they name none or both."""
+    named = {"iam", "wlcg"} & set(scopes)
+    return named.pop() if len(named) == 1 else default

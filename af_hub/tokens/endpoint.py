@@ -1,0 +1,151 @@
+"""The hub's endpoint for tokens: the hop between whoever needs a token and the keeper, below ``/hub/api/af/``.
+
+::
+
+    GET  token                          the caller's own fresh access token      scope custom:af-token:read
+    POST token/condor {"username"}      a short token for the pool               scope custom:af-token:condor
+    GET  people/{username}              the claims recorded last                 scope custom:af-people:read
+
+400 the request is wrong; 401 the login at the IAM has ended; 403 the caller may not, or the policy gives the person no such right; 404
+nobody of that name logged in yet; 503 the IAM does not answer and nothing is valid. Tokens of the hub only, no cookies: a page in a
+browser can never read a token here. Every request leaves one line in the audit log, whatever became of it.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from jupyterhub import orm
+from jupyterhub.apihandlers.base import APIHandler
+from jupyterhub.scopes import define_custom_scopes, needs_scope
+from jupyterhub.user import User
+from tornado import web
+
+from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
+from af_hub.tokens.lifetime import AccessToken
+from af_hub.tokens.records import Record, describe_record
+
+if TYPE_CHECKING:
+    from af_hub.authenticator import IAMAuthenticator
+
+audit = logging.getLogger("af_hub.audit")
+
+TOKEN_READ = "custom:af-token:read"  # noqa: S105
+TOKEN_CONDOR = "custom:af-token:condor"  # noqa: S105
+PEOPLE_READ = "custom:af-people:read"
+
+# needs_scope wants its scopes at import, before JupyterHub has read those of its configuration.
+define_custom_scopes(
+    {
+        TOKEN_READ: {"description": "Read your own IAM access token"},
+        TOKEN_CONDOR: {"description": "Get short tokens for HTCondor on behalf of anybody (the controller only)"},
+        PEOPLE_READ: {"description": "Read who anybody is, as the IAM said last (the controller only)"},
+    }
+)
+
+STATUS = {LoginRequired: 401, Refused: 403, Unavailable: 503}
+
+
+@contextmanager
+def errors_as_http() -> Iterator[None]:
+    """Our exceptions as the statuses that the module's docstring promises; each sentence goes to the caller."""
+    try:
+        yield
+    except AFError as error:
+        status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 503)
+        raise web.HTTPError(status, str(error)) from error
+
+
+def describe_token(token: AccessToken, issuer: str) -> dict[str, object]:
+    """The JSON of a token that is handed out."""
+    return {"access_token": token.value, "expires_at": token.expires_at, "issuer": issuer}
+
+
+class AFHandler(APIHandler):  # type: ignore[misc]
+    """What the three have in common."""
+
+    _accept_cookie_auth = False
+    about = ""
+
+    @property
+    def iam(self) -> "IAMAuthenticator":
+        """Our authenticator, which holds keeper and policy."""
+        authenticator: IAMAuthenticator = self.authenticator
+        return authenticator
+
+    def answer(self, found: dict[str, object]) -> None:
+        """Send JSON that nobody may keep."""
+        self.set_header("Cache-Control", "no-store")
+        self.finish(found)
+
+    def recorded(self, username: str) -> Record:
+        """Who this is; 404 for a stranger."""
+        self.about = username
+        record: Record | None = self.iam.keeper.record(username)
+        if record is None:
+            raise web.HTTPError(404, f"Nobody called {username!r:.80} has logged in yet.")
+        return record
+
+    def on_finish(self) -> None:
+        """Write the audit line."""
+        super().on_finish()
+        caller = getattr(self, "_jupyterhub_user", None)
+        token = self.get_token() if caller else None
+        audit.info(
+            "audit: %s %s by %s (token %s) about %r from %s: %s",
+            self.request.method,
+            self.request.path,
+            f"{type(caller).__name__.lower()} {caller.name}" if caller else "nobody",
+            token.api_id if token else "none",
+            self.about,
+            self.request.remote_ip,
+            self.get_status(),
+        )
+
+
+class TokenHandler(AFHandler):
+    """``GET token``."""
+
+    @needs_scope(TOKEN_READ)  # type: ignore[untyped-decorator]
+    async def get(self) -> None:
+        """The caller's own token."""
+        if not isinstance(self.current_user, User):
+            raise web.HTTPError(403, "Only a person has an IAM token; this is a service.")
+        record = self.recorded(self.current_user.name)
+        with errors_as_http():
+            token = await self.iam.keeper.access_token(record.claims.username)
+        self.answer(describe_token(token, record.claims.issuer))
+
+
+class CondorTokenHandler(AFHandler):
+    """``POST token/condor``."""
+
+    @needs_scope(TOKEN_CONDOR)  # type: ignore[untyped-decorator]
+    async def post(self) -> None:
+        """A token for the pool, for somebody whom the policy gives a condor account."""
+        if not isinstance(self.current_user, orm.Service):
+            raise web.HTTPError(403, "Tokens for HTCondor are for the controller only.")
+        body = self.get_json_body()
+        if not isinstance(body, dict) or set(body) != {"username"} or not isinstance(body["username"], str):
+            raise web.HTTPError(400, 'The body must be {"username": "..."}.')
+        record = self.recorded(body["username"])
+        with errors_as_http():
+            token = await self.iam.condor_token(record.claims.username)
+        self.answer(describe_token(token, record.claims.issuer))
+
+
+class PeopleHandler(AFHandler):
+    """``GET people/{username}``."""
+
+    @needs_scope(PEOPLE_READ)  # type: ignore[untyped-decorator]
+    async def get(self, username: str) -> None:
+        """Who this is, as the IAM said last."""
+        self.answer(describe_record(self.recorded(username)))
+
+
+HANDLERS = [
+    (r"/api/af/token", TokenHandler),
+    (r"/api/af/token/condor", CondorTokenHandler),
+    (r"/api/af/people/([^/]+)", PeopleHandler),
+]
