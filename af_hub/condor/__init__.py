@@ -1,1 +1,4 @@
-"""condor."""
+"""Everything about HTCondor: who somebody is there, jobs as we describe them, and the pool as we see it.
+
+Read in this order: mapper, mapping, watch (beside the access point); submit, jobstatus, ads (pure); operation, pool.
+"""

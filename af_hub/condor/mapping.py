@@ -1,0 +1,92 @@
+"""From the policy and the people to what the access point reads: the mapping program's table and the accounting map.
+
+Decides only; :mod:`af_hub.condor.watch` writes the files, :mod:`af_hub.condor.mapper` reads the table beside every login. The
+outcome for a person is that of :func:`af_hub.policy.decide.decide`; a test compares the two.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from operator import attrgetter
+
+from af_hub.condor.mapper import may_be_account
+from af_hub.errors import PolicyError
+from af_hub.policy.decide import CondorRights, condor_rights
+from af_hub.policy.model import Policy
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who has logged in at the hub: the pair that never changes, and the name at the hub."""
+
+    issuer: str
+    subject: str
+    username: str
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """What the access point reads.
+
+    Parameters
+    ----------
+    table
+        JSON for the mapping program.
+    accounting_map
+        Lines ``* account accounting_group`` (HTCondor manual, ClassAd function ``userMap``).
+    refused
+        Accounts that two people would have, or that belong to HTCondor itself: nobody gets them.
+    """
+
+    table: str
+    accounting_map: str
+    refused: tuple[str, ...]
+
+
+def read_people(text: str) -> list[Person]:
+    """People out of JSON: a list of ``{"issuer", "subject", "username"}``.
+
+    Raises
+    ------
+    PolicyError
+        When it is anything else.
+    """
+    try:
+        return [Person(str(one["issuer"]), str(one["subject"]), str(one["username"])) for one in json.loads(text)]
+    except (ValueError, LookupError, TypeError) as error:
+        wanted = 'a JSON list of {"issuer", "subject", "username"} was wanted'
+        raise PolicyError(f"the list of people cannot be read: {wanted} ({type(error).__name__})") from error
+
+
+def compile_mapping(policy: Policy, people: Iterable[Person]) -> Mapping:
+    """Table and accounting map for these people; somebody of an issuer that the policy does not know is left out."""
+    known = {issuer.issuer for issuer in policy.issuers}
+    ours = sorted((person for person in set(people) if person.issuer in known), key=attrgetter("issuer", "subject"))
+    rules = [rule.condor for rule in policy.rules if rule.condor]
+    given = {
+        (person, rights) for person in ours for rule in policy.rules if (rights := condor_rights(rule, person.username))
+    }
+    refused = refuse(given, {rule.account for rule in rules if rule.shared_account})
+    table = {
+        "version": 1,
+        "people": {f"{person.issuer},{person.subject}": person.username for person in ours},
+        "login": sorted({group for rule in policy.rules if rule.login for group in rule.groups}),
+        "refused": list(refused),
+        "rules": [{"groups": rule.groups, "account": rule.condor.account} for rule in policy.rules if rule.condor],
+    }
+    charged = {
+        f"* {rights.account} {rights.accounting_group}\n" for _, rights in given if rights.account not in refused
+    }
+    return Mapping(json.dumps(table, indent=1) + "\n", "".join(sorted(charged)), refused)
+
+
+def refuse(given: Set[tuple[Person, CondorRights]], shared: Set[str]) -> tuple[str, ...]:
+    """Accounts that nobody may have: HTCondor's own, those of two people, and those charged to two accounting groups."""
+    owners = Counter(account for account, _ in {(rights.account, person) for person, rights in given})
+    charged = Counter(account for account, _ in {(rights.account, rights.accounting_group) for _, rights in given})
+    return tuple(
+        account
+        for account in sorted(owners)
+        if not may_be_account(account) or charged[account] > 1 or (owners[account] > 1 and account not in shared)
+    )

@@ -1,0 +1,140 @@
+"""Beside the access point: keeps its mapping table and accounting map as ``facility.yaml`` and the list of people say.
+
+``python -m af_hub.condor.watch --policy facility.yaml --people people.json --into FOLDER`` looks every second, so that an edit
+holds for the next submit within five. The mapping program reads the table at every login; the accounting map is read by the
+schedd when told, with ``condor_reconfig``, which takes ``CONDOR_CONFIG`` and the operator's token from this process's surroundings.
+
+It promises that a file is whole or as before, and that a broken edit changes nothing but the log.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from af_hub.condor.mapping import Mapping, compile_mapping, read_people
+from af_hub.errors import PolicyError, Unavailable
+from af_hub.policy.load import load_policy
+from af_hub.ready import say_ready
+
+log = logging.getLogger("af_hub.condor.watch")
+
+PAUSE_SECONDS = 1.0
+RECONFIG_SECONDS = 30
+TABLE, ACCOUNTING_MAP = "table.json", "accounting.map"
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+def reconfigure() -> None:
+    """Tell the access point on this machine to read its accounting map again.
+
+    Raises
+    ------
+    Unavailable
+        When it does not take the order; it will be given again.
+    """
+    argv = ["condor_reconfig", "-daemon", "schedd"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=RECONFIG_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"{' '.join(argv)} could not finish: {error}") from error
+    if done.returncode:
+        raise Unavailable(f"{' '.join(argv)} failed: {(done.stderr or done.stdout).strip()[-500:]}")
+
+
+@dataclass
+class Watch:
+    """What is watched, and what was made of it."""
+
+    policy: Path
+    people: Path
+    into: Path
+    reconfigure: Callable[[], None] = reconfigure
+    _seen: Stamp = field(default=(), init=False)
+    _due: bool = field(default=False, init=False)
+
+    def look(self) -> None:
+        """Compile again when a file changed, and tell the access point when its map changed."""
+        seen = (stamp(self.policy), stamp(self.people))
+        if seen != self._seen:
+            self._seen = seen
+            self._compile()
+        if self._due:
+            try:
+                self.reconfigure()
+                self._due = False
+                log.info("the access point reads %s again", self.into / ACCOUNTING_MAP)
+            except Unavailable as error:
+                log.error("will be tried again: %s", error)
+
+    def _compile(self) -> None:
+        try:
+            mapping = self._read()
+        except PolicyError as error:
+            log.error("table and map are kept as they were: %s", error)
+            return
+        for account in mapping.refused:
+            log.warning("nobody gets the account %s: it is HTCondor's own, or two people would have it", account)
+        if replace(self.into / TABLE, mapping.table):
+            log.info("new mapping table in %s", self.into / TABLE)
+        if replace(self.into / ACCOUNTING_MAP, mapping.accounting_map):
+            self._due = True
+
+    def _read(self) -> Mapping:
+        try:
+            people = read_people(self.people.read_text())
+        except (OSError, UnicodeError) as error:
+            raise PolicyError(f"{self.people} cannot be read: {error}") from error
+        # Addresses of other services may stand in the policy as ${NAME}; none of them matters here.
+        return compile_mapping(load_policy(self.policy, lenient=True), people)
+
+
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file does; None while it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def replace(path: Path, text: str) -> bool:
+    """Give the file this content, in one step; False when it had it already."""
+    if path.exists() and path.read_text() == text:
+        return False
+    partial = path.with_name(f".{path.name}.new")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return True
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Watch until told to end."""
+    parser = argparse.ArgumentParser(prog="python -m af_hub.condor.watch", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--policy", type=Path, required=True, help="facility.yaml")
+    parser.add_argument("--people", type=Path, required=True, help="JSON list of {issuer, subject, username}")
+    parser.add_argument("--into", type=Path, required=True, help=f"folder of {TABLE} and {ACCOUNTING_MAP}")
+    parser.add_argument("--ready-fd", type=int, help="where to say that the first look is done")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    watch = Watch(arguments.policy, arguments.people, arguments.into)
+    watch.look()
+    say_ready(arguments.ready_fd, table=str(watch.into / TABLE), accounting_map=str(watch.into / ACCOUNTING_MAP))
+    while not ended.wait(PAUSE_SECONDS):
+        watch.look()
+
+
+if __name__ == "__main__":
+    main()

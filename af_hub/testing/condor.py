@@ -1,0 +1,252 @@
+"""A real HTCondor pool on loopback, without root: central manager, access point, and sites that are reached through CCB only.
+
+It serves the fixture ``condor_pool`` and the demo. Its daemons read the very files of ``hub_config/condor`` that administrators
+use, after a generated header with addresses and folders. It promises ephemeral ports, everything in one folder (0700), and
+that nothing is left when it stops or when whoever owns it is killed. It knows no people: the mapping table and the accounting
+map are :mod:`af_hub.condor.mapping`'s, and empty at first, so that nobody is mapped.
+
+What is not real: sites are addresses of this machine without a firewall, and all daemons and jobs run as one user.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from af_hub.condor import mapper
+from af_hub.errors import Unavailable
+from af_hub.testing.condor_files import (
+    FOLDERS,
+    describe_daemons,
+    describe_environment,
+    seed_keys,
+    write_certificate,
+    write_private,
+)
+from af_hub.testing.process import Daemon
+
+CONFIGURATION = Path(__file__).parents[2] / "hub_config" / "condor"
+CENTRAL, ACCESS = "central-manager", "access-point"
+START_SECONDS = 60
+TOOL_SECONDS = 30
+
+
+@dataclass
+class RealPool:
+    """HTCondor's own daemons in one folder; a context manager.
+
+    Parameters
+    ----------
+    folder
+        Everything lies here; made with mode 0700.
+    prefix
+        What :func:`af_hub.testing.condor_prefix.find_condor` gives.
+    sites
+        Name and loopback address of each.
+    cpus, memory
+        What each site pretends to have, cores and MiB.
+    worker_environment
+        Environment of every job, as the sites set it.
+    """
+
+    folder: Path
+    prefix: Path
+    sites: Mapping[str, str] = field(default_factory=lambda: {"T2_A": "127.0.1.1", "T2_B": "127.0.2.1"})
+    domain: str = "af-hub.test"
+    audience: str = "htcondor.af-hub.test"
+    schedd: str = "schedd@af-hub.test"
+    cpus: int = 8
+    memory: int = 16384
+    worker_environment: Mapping[str, str] = field(default_factory=dict)
+    python: str = sys.executable
+    collector: str = field(default="", init=False)
+    _masters: list[Daemon] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.folder = self.folder.resolve()
+
+    @property
+    def ca_file(self) -> Path:
+        """The authority behind the TLS certificate of collector and access point."""
+        return self.folder / "tls/ca.pem"
+
+    @property
+    def reader_token(self) -> Path:
+        """Tokens of ``reader@…``, one a line: may read at the central manager and the access point, nothing else."""
+        return self.folder / "reader.tokens"
+
+    @property
+    def mapping_table(self) -> Path:
+        """What the mapping program reads."""
+        return self.folder / "mapping/table.json"
+
+    @property
+    def accounting_map(self) -> Path:
+        """Account to accounting group, as the access point reads it at :meth:`reconfig`."""
+        return self.folder / "mapping/accounting.map"
+
+    def start(self) -> "RealPool":
+        """Start everything and wait until the sites offer slots.
+
+        Raises
+        ------
+        Unavailable
+            When it does not come up; the message holds the end of a log.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        write_certificate(self.folder / "tls", "localhost", f"localhost.{self.domain}")
+        write_private(self.mapping_table, mapper.EMPTY)
+        write_private(self.accounting_map, "")
+        try:
+            self._start_central_manager()
+            self._start_access_point()
+            for site, address in self.sites.items():
+                self._start_site(site, address)
+            self._masters[0].wait_until(self._complete, START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop everything, running jobs too; may be called twice."""
+        for master in self._masters:
+            if master.process and master.alive():
+                master.process.send_signal(signal.SIGQUIT)
+        for master in self._masters:
+            master.stop(grace=10, first=signal.SIGQUIT)
+        self._masters.clear()
+
+    def __enter__(self) -> "RealPool":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def reconfig(self) -> None:
+        """Let the access point read its configuration and the accounting map again."""
+        self.tool("condor_reconfig", "-daemon", "schedd")
+
+    def seed_issuer(self, issuer: str, jwks: str) -> None:
+        """Make the daemons know an issuer's public keys (a JWK set as text), without asking it."""
+        for role in (CENTRAL, ACCESS):
+            seed_keys(self.folder / role / "run/cache", issuer, jwks)
+
+    def operator_environment(self) -> dict[str, str]:
+        """Environment in which HTCondor's tools act with the operator's tokens."""
+        return self._environment("operator")
+
+    def tool(self, name: str, *arguments: str, role: str = "operator") -> str:
+        """Run one of HTCondor's tools as the operator and return what it says."""
+        path = next(self.prefix / "usr" / folder / name for folder in ("bin", "sbin") if self._has(folder, name))
+        environment = self._environment(role)
+        try:
+            done = subprocess.run(
+                [path, *arguments], env=environment, capture_output=True, text=True, timeout=TOOL_SECONDS
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unavailable(f"{name} took more than {TOOL_SECONDS} s") from error
+        if done.returncode:
+            raise Unavailable(f"{name} failed: {(done.stderr or done.stdout).strip()}")
+        return done.stdout
+
+    def _has(self, folder: str, name: str) -> bool:
+        return (self.prefix / "usr" / folder / name).exists()
+
+    def _environment(self, role: str) -> dict[str, str]:
+        return {
+            "PATH": f"{self.prefix}/usr/bin:{self.prefix}/usr/sbin:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "CONDOR_CONFIG": str(self.folder / role / "etc/condor_config"),
+        }
+
+    def _start_central_manager(self) -> None:
+        write_private(self.folder / CENTRAL / "etc/passwords.d/POOL", os.urandom(64))
+        address_file = self.folder / CENTRAL / "log/.collector_address"
+        variables = {"AF_CENTRAL_MANAGER": "127.0.0.1:0", "COLLECTOR_ADDRESS_FILE": str(address_file)}
+        files = ["common.conf", "identities.conf", "central-manager.conf"]
+        master = self._start_master(CENTRAL, "127.0.0.1", variables, files)
+        master.wait_until(lambda: bool(read_line(address_file)), START_SECONDS)
+        self.collector = "localhost:" + read_line(address_file).strip("<>").split("?")[0].rsplit(":", 1)[1]
+
+    def _start_access_point(self) -> None:
+        write_private(self.folder / ACCESS / "etc/passwords.d/ACCESS-POINT", os.urandom(64))
+        variables = {"AF_SCHEDD_NAME": self.schedd, "AF_ACCOUNTING_MAP": str(self.accounting_map)}
+        files = ["common.conf", "identities.conf", "access-point.conf"]
+        self._configure(ACCESS, "127.0.0.1", variables, files)
+        rights = ("ADVERTISE_SCHEDD", "ADVERTISE_MASTER", "READ")
+        write_private(self.folder / ACCESS / "etc/tokens.d/pool", self._token(CENTRAL, "access-point", *rights))
+        address = {"SCHEDD_ADDRESS_FILE": str(self.folder / ACCESS / "spool/.schedd_address")}
+        self._configure("operator", "127.0.0.1", address, ["common.conf"])
+        operator = [self._token(role, "operator", "ADMINISTRATOR") for role in (CENTRAL, ACCESS)]
+        write_private(self.folder / "operator/etc/tokens.d/operator", "".join(operator))
+        write_private(self.reader_token, "".join(self._token(role, "reader", "READ") for role in (CENTRAL, ACCESS)))
+        self._start_master(ACCESS, "127.0.0.1", variables, files)
+
+    def _start_site(self, site: str, address: str) -> None:
+        rights = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
+        write_private(self.folder / site / "etc/tokens.d/pool", self._token(CENTRAL, f"site-{site}", *rights))
+        variables = {
+            "AF_SITE": site,
+            "AF_JOB_ENVIRONMENT": describe_environment(self.worker_environment),
+            "NUM_CPUS": str(self.cpus),
+            "MEMORY": str(self.memory),
+        }
+        self._start_master(site, address, variables, ["common.conf", "worker-node.conf"])
+
+    def _token(self, role: str, name: str, *rights: str) -> str:
+        """A token of the pool for ``name``, signed with the key of ``role`` and limited to ``rights``."""
+        key = {CENTRAL: "POOL", ACCESS: "ACCESS-POINT"}[role]
+        limits = [word for right in rights for word in ("-authz", right)]
+        return self.tool("condor_token_create", "-identity", f"{name}@{self.domain}", "-key", key, *limits, role=role)
+
+    def _configure(self, role: str, address: str, variables: Mapping[str, str], files: list[str]) -> None:
+        local = self.folder / role
+        for name in FOLDERS:
+            (local / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        hostname = "localhost" if address == "127.0.0.1" else f"{role.lower().replace('_', '-')}.{self.domain}"
+        common = {
+            "AF_POOL_DOMAIN": self.domain,
+            "AF_CENTRAL_MANAGER": self.collector.replace("localhost", "127.0.0.1"),
+            "AF_TLS_CERTIFICATE": str(self.folder / "tls/tls.pem"),
+            "AF_TLS_KEY": str(self.folder / "tls/tls.key"),
+            "AF_TLS_CA": str(self.ca_file),
+            "AF_AUDIENCE": self.audience,
+            "AF_PYTHON": self.python,
+            "AF_MAPPER": str(Path(mapper.__file__)),
+            "AF_MAPFILE": str(CONFIGURATION / "mapfile"),
+            "AF_MAPPING_TABLE": str(self.mapping_table),
+        }
+        paths = [CONFIGURATION / name for name in files]
+        text = describe_daemons(local, self.prefix, address, hostname, common | dict(variables), paths)
+        write_private(local / "etc/condor_config", text)
+
+    def _start_master(self, role: str, address: str, variables: Mapping[str, str], files: list[str]) -> Daemon:
+        self._configure(role, address, variables, files)
+        argv = [str(self.prefix / "usr/sbin/condor_master"), "-f"]
+        local = self.folder / role
+        master = Daemon(f"condor_master of {role}", argv, local / "log/master.out", self._environment(role), local)
+        self._masters.append(master.start())
+        return master
+
+    def _complete(self) -> bool:
+        """Whether the collector knows the access point and a slot at every site."""
+        try:
+            found = self.tool("condor_status", "-any", "-af", "MyType", "SiteName").split("\n")
+        except Unavailable:
+            return False
+        return any(line.startswith("Scheduler") for line in found) and all(
+            f"Machine {site}" in found for site in self.sites
+        )
+
+
+def read_line(path: Path) -> str:
+    """The first line of a file, empty while there is none."""
+    try:
+        return path.read_text().split("\n", 1)[0]
+    except OSError:
+        return ""
