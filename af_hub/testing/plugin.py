@@ -4,10 +4,14 @@ A fixture starts its part at first use, once a session, in a folder of its own, 
 on this machine skips the test with the reason; see :func:`af_hub.testing.require.unavailable`.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
+
+if TYPE_CHECKING:
+    from af_hub.testing.forwarder import RunningForwarder
 
 
 class Golden(Protocol):
@@ -37,3 +41,55 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         assert text == path.read_text(), f"{path.name} is other than before; if that is right: pytest --update-golden"
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def forwarder(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[RunningForwarder]":
+    """A real forwarder; ``forwarder.certify("session:…")`` gives credentials for it."""
+    from af_hub.testing.forwarder import RunningForwarder
+
+    with RunningForwarder(tmp_path_factory.mktemp("forwarder")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def iam() -> "Iterator[DemoIAM]":
+    """A running demo IAM with the demo's users; ``iam.mint("cms-analyst", …)`` gives an access token."""
+    from af_hub.testing.hub import USERS
+    from af_hub.testing.iam import DemoIAM, in_thread, read_users
+
+    with in_thread(DemoIAM(read_users(USERS), [])) as running:
+        yield running
+
+
+@pytest.fixture
+def iam_user(iam: "DemoIAM") -> "Iterator[Callable[..., DemoUser]]":
+    """Make a user of the IAM for this test: ``iam_user("ada", groups=("/cms",))``; gone again after it."""
+    from af_hub.testing.iam_tokens import DemoUser
+
+    made: list[str] = []
+
+    def make(username: str, groups: tuple[str, ...] = ()) -> DemoUser:
+        user = DemoUser(username, str(uuid.uuid4()), username.title(), f"{username}@af-hub.test", groups)
+        iam.users[username] = user
+        made.append(username)
+        return user
+
+    yield make
+    for username in made:
+        iam.users.pop(username, None)
+
+
+@pytest.fixture(scope="session")
+def hub(iam: "DemoIAM", tmp_path_factory: pytest.TempPathFactory) -> "Iterator[RealHub]":
+    """A real hub behind a real proxy, whose people log in at ``iam``."""
+    from af_hub.errors import Unavailable
+    from af_hub.testing.hub import RealHub
+
+    real = RealHub(tmp_path_factory.mktemp("hub"), iam)
+    try:
+        real.start()
+    except Unavailable as error:
+        unavailable(str(error))
+    yield real
+    real.stop()
