@@ -1,0 +1,46 @@
+"""What the spawn page says is free."""
+
+import pytest
+
+from af_hub.policy.model import Size
+from af_hub.session.machine import Free, free_now, read_free
+
+MEMINFO = "MemTotal:       24576000 kB\nMemFree:  1 kB\nMemAvailable:    5242880 kB\nHugePages_Total:       0\n"
+
+
+@pytest.mark.parametrize(
+    "load, cores",
+    [
+        pytest.param("0.52 0.1 0.1 1/300 4", 3.5, id="some load"),
+        pytest.param("9.00 1 1 1/3 4", 0.0, id="more load than cores"),
+    ],
+)
+def test_read_free(load: str, cores: float) -> None:
+    assert read_free(MEMINFO, load, 4) == Free(cores, 4, 5 * 2**30, 24576000 * 1024)
+
+
+def test_sentence() -> None:
+    assert (
+        read_free(MEMINFO, "0.5 0 0 1/3 4", 4).describe()
+        == "Free on this machine now: 3.5 of 4 cores, 5 GiB of 23 GiB memory."
+    )
+
+
+@pytest.mark.parametrize(
+    "cpus, memory, words",
+    [
+        pytest.param(1, 2**30, "", id="fits"),
+        pytest.param(4, 2**30, "More cores than", id="cores"),
+        pytest.param(1, 2**40, "More memory than", id="memory"),
+        pytest.param(4, 2**40, "More cores and memory than", id="both"),
+    ],
+)
+def test_what_is_lacking(cpus: float, memory: int, words: str) -> None:
+    lacks = Free(2, 4, 5 * 2**30, 8 * 2**30).lacks(Size(title="x", cpus=cpus, memory=memory))
+    assert lacks.startswith(words) and bool(lacks) == bool(words)
+
+
+def test_this_machine_says_something() -> None:
+    free = free_now()
+    assert 0 <= free.cores <= free.all_cores
+    assert 0 < free.memory <= free.all_memory

@@ -1,0 +1,216 @@
+"""The session agent as a process: a fake hub and controller, the real forwarder, real certificates."""
+
+import asyncio
+import json
+import signal
+import ssl
+import stat
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncssh
+import pytest
+from session_fakes import HUB_TOKEN, FakeController, FakeHub, scheduler_at_a_site, serving
+
+from af_hub.errors import Unavailable
+from af_hub.testing.process import Daemon
+
+
+class Agent:
+    """One session agent and its folder; may be killed and started again."""
+
+    def __init__(self, tmp: Path, hub: FakeHub, controller: FakeController) -> None:
+        self.folder = tmp / "run"
+        self.folder.mkdir(mode=0o700)
+        config = {
+            "folder": str(self.folder),
+            "hub_api_url": hub.url,
+            "hub_token": HUB_TOKEN,
+            "controller_url": controller.url,
+        }
+        (self.folder / "agent.json").write_text(json.dumps(config))
+        argv = [sys.executable, "-m", "af_hub.session.agent"]
+        argv += ["--config", str(self.folder / "agent.json"), "--ready-fd", "{ready_fd}"]
+        self.daemon = Daemon("session agent", argv, tmp / "agent.log")
+
+    async def start(self) -> dict[str, Any]:
+        return await asyncio.to_thread(self.daemon.start().ready)
+
+    async def kill(self) -> None:
+        await asyncio.to_thread(self.daemon.stop, 10, signal.SIGKILL)
+
+    async def ask(self, method: str, path: str) -> tuple[int, Any]:
+        connector = aiohttp.UnixConnector(str(self.folder / "agent.sock"))
+        async with (
+            aiohttp.ClientSession("http://agent", connector=connector) as http,
+            http.request(method, path) as response,
+        ):
+            return response.status, await response.json(content_type=None) if response.status != 204 else None
+
+
+@pytest.fixture
+async def hub(controller: FakeController) -> AsyncIterator[FakeHub]:
+    hub = FakeHub()
+    async with serving(hub, controller):
+        yield hub
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> FakeController:
+    return FakeController(tmp_path / "controller")
+
+
+@pytest.fixture
+def agent(tmp_path: Path, hub: FakeHub, controller: FakeController) -> Iterator[Agent]:
+    agent = Agent(tmp_path, hub, controller)
+    yield agent
+    agent.daemon.stop()
+
+
+@pytest.fixture
+async def dask_cluster(tmp_path: Path, controller: FakeController) -> AsyncIterator[str]:
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(tmp_path / "host_key")
+    argv = [sys.executable, "-m", "af_hub.forwarder.server", "--listen", "127.0.0.1:0"]
+    argv += ["--host-key", str(tmp_path / "host_key"), "--user-ca", str(controller.user_ca.public_path)]
+    with Daemon("forwarder", [*argv, "--ready-fd", "{ready_fd}"], tmp_path / "forwarder.log") as forwarder:
+        async with scheduler_at_a_site(controller, forwarder) as cluster:
+            yield cluster
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def echo(attached: dict[str, Any], text: bytes) -> bytes:
+    """Talk to the scheduler with the credentials and the address that the agent gave."""
+    context = ssl.create_default_context(cafile=attached["tls"]["ca"])
+    context.load_cert_chain(attached["tls"]["cert"], attached["tls"]["key"])
+    host, port = attached["scheduler"].removeprefix("tls://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname="scheduler")
+    writer.write(text)
+    answer = await asyncio.wait_for(reader.readexactly(len(text)), 20)
+    writer.close()
+    return answer
+
+
+async def test_token_is_there_when_it_says_ready(agent: Agent) -> None:
+    said = await agent.start()
+    assert said["token"] is True
+    assert (agent.folder / "token").read_text() == "token-1"
+    assert mode(agent.folder / "token") == 0o600
+    assert mode(agent.folder / "agent.sock") == 0o600
+
+
+async def test_hub_that_stumbles_delays_the_token(agent: Agent, hub: FakeHub) -> None:
+    hub.fails = [503]
+    assert (await agent.start())["token"] is True
+    assert hub.asked == 2
+
+
+@pytest.mark.parametrize("status, words", [(401, "log out of the hub and in again"), (403, "custom:af-token:read")])
+async def test_clear_reason_for_no_token(agent: Agent, hub: FakeHub, status: int, words: str) -> None:
+    hub.fails = [status] * 9
+    said = await agent.start()
+    assert said["token"] is False
+    assert words in said["reason"]
+    assert not (agent.folder / "token").exists()
+    code, health = await agent.ask("GET", "/health")
+    assert code == 200
+    assert words in health["token"]["reason"]
+
+
+async def test_attached_scheduler_is_reached(agent: Agent, dask_cluster: str) -> None:
+    await agent.start()
+    status, attached = await agent.ask("PUT", f"/clusters/{dask_cluster}")
+    assert status == 200
+    assert attached["cluster"] == dask_cluster
+    assert await echo(attached, b"1 + 1" * 1000) == b"1 + 1" * 1000
+    folder = agent.folder / "clusters" / dask_cluster
+    assert mode(folder) == 0o700
+    assert {path.name: mode(path) for path in folder.iterdir()} == dict.fromkeys(
+        ["ssh.key", "ssh.cert", "tls.key", "tls.pem", "tls-ca.pem", "attachment.json"], 0o600
+    )
+
+
+async def test_attaching_again_is_attaching_once(agent: Agent, dask_cluster: str, controller: FakeController) -> None:
+    await agent.start()
+    answers = await asyncio.gather(*(agent.ask("PUT", f"/clusters/{dask_cluster}") for _ in range(5)))
+    assert all(answer == answers[0] for answer in answers)
+    assert controller.asked == 1
+    assert await agent.ask("GET", "/clusters") == (200, [answers[0][1]])
+
+
+async def test_killed_agent_comes_back_at_the_same_port(
+    agent: Agent, dask_cluster: str, controller: FakeController
+) -> None:
+    await agent.start()
+    _, before = await agent.ask("PUT", f"/clusters/{dask_cluster}")
+    await agent.kill()
+    await agent.start()
+    assert await agent.ask("GET", "/clusters") == (200, [before])
+    assert await echo(before, b"still there") == b"still there"
+    assert await agent.ask("PUT", f"/clusters/{dask_cluster}") == (200, before)
+    assert controller.asked == 1
+
+
+async def test_certificates_that_end_are_replaced_at_the_same_port(
+    agent: Agent, dask_cluster: str, controller: FakeController
+) -> None:
+    await agent.start()
+    controller.life = 30
+    _, before = await agent.ask("PUT", f"/clusters/{dask_cluster}")
+    controller.life = 3600
+    _, after = await agent.ask("PUT", f"/clusters/{dask_cluster}")
+    assert after["scheduler"] == before["scheduler"]
+    assert after["expires_at"] > before["expires_at"]
+    assert await echo(after, b"new") == b"new"
+
+
+async def test_detached_keys_and_port_are_gone(agent: Agent, dask_cluster: str) -> None:
+    await agent.start()
+    _, attached = await agent.ask("PUT", f"/clusters/{dask_cluster}")
+    assert (await agent.ask("DELETE", f"/clusters/{dask_cluster}"))[0] == 204
+    assert not (agent.folder / "clusters" / dask_cluster).exists()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", int(attached["scheduler"].rpartition(":")[2]))
+    assert (await agent.ask("DELETE", f"/clusters/{dask_cluster}"))[0] == 204
+
+
+@pytest.mark.parametrize(
+    "cluster, status",
+    [
+        pytest.param("0" * 32, 404, id="somebody else's, or nobody's"),
+        pytest.param("0" * 31, 400, id="too short"),
+        pytest.param("A" * 32, 400, id="capitals"),
+        pytest.param("0" * 32 + "%0A", 400, id="newline"),
+        pytest.param("..%2Frun", 400, id="a path"),
+    ],
+)
+async def test_refusals_are_problems(agent: Agent, cluster: str, status: int) -> None:
+    await agent.start()
+    code, problem = await agent.ask("PUT", f"/clusters/{cluster}")
+    assert (code, problem["status"]) == (status, status)
+    assert problem["detail"]
+    assert not (agent.folder / "clusters").exists()
+
+
+async def test_no_secret_where_others_look(agent: Agent, dask_cluster: str) -> None:
+    await agent.start()
+    await agent.ask("PUT", f"/clusters/{dask_cluster}")
+    assert agent.daemon.process
+    process = Path(f"/proc/{agent.daemon.process.pid}")
+    seen = (process / "cmdline").read_bytes() + (process / "environ").read_bytes() + agent.daemon.log.read_bytes()
+    for secret in (b"token-1", HUB_TOKEN.encode(), b"PRIVATE KEY"):
+        assert secret not in seen
+
+
+async def test_too_long_a_folder_is_said(tmp_path: Path, hub: FakeHub, controller: FakeController) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    agent = Agent(deep, hub, controller)
+    with pytest.raises(Unavailable, match="too long for a socket"):
+        await agent.start()
+    await asyncio.to_thread(agent.daemon.stop)
