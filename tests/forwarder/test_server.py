@@ -22,11 +22,6 @@ FEW_SECONDS = 10
 
 
 @pytest.fixture
-def mine():
-    return secrets.token_hex(16)
-
-
-@pytest.fixture
 async def echo():
     """A TCP server that says what it hears."""
 
