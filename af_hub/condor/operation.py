@@ -1,0 +1,192 @@
+"""One operation on the pool as one person: ``python -m af_hub.condor.operation``, a request on standard input, the answer on
+standard output, both JSON.
+
+A process of its own, because ``htcondor2`` holds the interpreter's lock during every call, keeps a black-holed submit for two
+minutes, and uses one person's security session for the next person in the same process. :mod:`af_hub.condor.pool` starts it,
+limits its time and kills it. It promises to look at no token but the one it was given, and to answer every failure as
+``{"error": {"kind", "message"}}``, where the kind is ``unavailable``, ``refused`` or ``invalid`` and the message is fit for people.
+
+Requests have ``op``, ``collector``, ``schedd``, ``ca_file``, and ``token_file`` (a token of an IAM) or ``tokens_folder`` (tokens of
+the pool); and for
+
+``submit``
+    ``jobs``, a list of ``{"folder", "description", "count"}``, submitted in this order → ``{"jobs": ["12.0", …]}``
+``remove``
+    ``constraint`` → ``{"removed", "denied"}``
+``query``
+    ``constraint``, ``projection`` → ``{"ads"}``
+``slots``
+    ``constraint``, ``projection`` → ``{"ads"}``
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import htcondor2
+
+CONNECT_SECONDS = 5
+
+
+class Failed(Exception):
+    """The operation's answer is an error of this kind."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def settings(request: Mapping[str, Any]) -> dict[str, str]:
+    """HTCondor's settings for this process, as environment variables: this pool, this token, nothing of the machine."""
+    own = {
+        "COLLECTOR_HOST": request["collector"],
+        "AUTH_SSL_CLIENT_CAFILE": request["ca_file"],
+        "SEC_CLIENT_AUTHENTICATION": "REQUIRED",
+        "SEC_CLIENT_ENCRYPTION": "REQUIRED",
+        "SEC_CLIENT_INTEGRITY": "REQUIRED",
+        # No session is kept, so none can be used for anybody else.
+        "SEC_CLIENT_SESSION_DURATION": "0",
+        "SEC_DEFAULT_SESSION_DURATION": "0",
+        "SEC_TOOL_SESSION_DURATION": "0",
+        "SEC_TOKEN_DIRECTORY": request.get("tokens_folder") or os.devnull,
+        "SEC_TOKEN_SYSTEM_DIRECTORY": os.devnull,
+        "SEC_PASSWORD_DIRECTORY": os.devnull,
+        "NETWORK_HOSTNAME": "localhost",
+    }
+    if "token_file" in request:
+        own |= {"SEC_CLIENT_AUTHENTICATION_METHODS": "SCITOKENS", "SCITOKENS_FILE": request["token_file"]}
+    else:
+        own |= {"SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS"}
+    return {"CONDOR_CONFIG": os.devnull} | {f"_condor_{name}": value for name, value in own.items()}
+
+
+def submit(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Submit and spool; files are taken from each job's folder."""
+    import htcondor2
+
+    schedd = find_schedd(request)
+    ids: list[str] = []
+    for job in request["jobs"]:
+        os.chdir(job["folder"])
+        try:
+            description = htcondor2.Submit(job["description"])
+        except htcondor2.HTCondorException as error:
+            raise Failed("invalid", f"HTCondor cannot read the submit description: {error}") from error
+        result = schedd.submit(description, count=job.get("count", 1), spool=True)
+        schedd.spool(result)
+        ids += [f"{result.cluster()}.{number}" for number in range(job.get("count", 1))]
+    return {"jobs": ids}
+
+
+def remove(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Remove jobs; those of others are counted, not touched."""
+    import htcondor2
+
+    reason = request.get("reason", "removed by AF Hub for its owner")
+    found = find_schedd(request).act(htcondor2.JobAction.Remove, request["constraint"], reason=reason)
+    return {"removed": found["TotalSuccess"], "denied": found["TotalPermissionDenied"]}
+
+
+def query(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Job ads."""
+    ads = find_schedd(request).query(request["constraint"], projection=list(request["projection"]))
+    return {"ads": [simple(ad) for ad in ads]}
+
+
+def slots(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Slot ads."""
+    import htcondor2
+
+    collector = htcondor2.Collector(request["collector"])
+    ads = collector.query(htcondor2.AdType.Slot, request["constraint"], projection=list(request["projection"]))
+    return {"ads": [simple(ad) for ad in ads]}
+
+
+def find_schedd(request: Mapping[str, Any]) -> htcondor2.Schedd:
+    """The access point, by its name in the collector."""
+    import htcondor2
+
+    collector = htcondor2.Collector(request["collector"])
+    try:
+        return htcondor2.Schedd(collector.locate(htcondor2.DaemonType.Schedd, request["schedd"]))
+    except htcondor2.HTCondorException as error:
+        if "communication" in str(error):
+            raise
+        raise Failed("unavailable", f"the access point {request['schedd']} is not in the pool at present") from error
+
+
+def simple(ad: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that JSON knows; what is undefined is left out, an expression becomes its text."""
+    import classad2
+
+    known = {name: value for name, value in ad.items() if not isinstance(value, classad2.Value)}
+    return {
+        name: value if isinstance(value, str | int | float | bool | list) else str(value)
+        for name, value in known.items()
+    }
+
+
+def reachable(collector: str) -> bool:
+    """Whether anything takes a connection at the collector's address."""
+    host, _, port = collector.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def explain(message: str, collector: str) -> Failed:
+    """What HTCondor's message means. It says the same for a daemon that is down and one that refuses the token."""
+    if refusal := re.search(r"(?:SCHEDD|QMGMT):\d+:(.*?)(?:\||$)", message, re.DOTALL):
+        return Failed("refused", f"the access point refused: {refusal[1].strip()}")
+    if "communication" not in message.lower() and "connect" not in message.lower():
+        return Failed("refused", f"the access point refused: {message}")
+    if not reachable(collector):
+        return Failed("unavailable", f"the HTCondor pool at {collector} does not answer")
+    return Failed(
+        "refused",
+        "the HTCondor pool did not accept the token: it is over, not meant for this pool, lacks the compute.* scopes, "
+        "or its owner has no account there",
+    )
+
+
+OPERATIONS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "submit": submit,
+    "remove": remove,
+    "query": query,
+    "slots": slots,
+}
+
+
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Do what is asked; a failure is an answer, too."""
+    if not reachable(request["collector"]):
+        failed = Failed("unavailable", f"the HTCondor pool at {request['collector']} does not answer")
+        return {"error": {"kind": failed.kind, "message": str(failed)}}
+    os.environ.update(settings(request))
+    import htcondor2
+
+    try:
+        return OPERATIONS[request["op"]](request)
+    except Failed as error:
+        failed = error
+    except htcondor2.HTCondorException as error:
+        failed = explain(str(error), request["collector"])
+    return {"error": {"kind": failed.kind, "message": str(failed)}}
+
+
+def main() -> None:
+    """One request, one answer."""
+    json.dump(answer(json.load(sys.stdin)), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

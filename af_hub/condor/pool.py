@@ -1,0 +1,157 @@
+"""The pool as the controller sees it: asynchronous calls, each one short-lived child process with a time limit.
+
+It serves the hop controller → access point; the child is :mod:`af_hub.condor.operation`. It promises that a token or a key lies in
+a file (0600, in a folder of this call's own) only while its call lasts, never in an argument list or an environment, and that a
+child that does not answer in time is killed. Whether a call may be repeated is the caller's question: a submit whose answer was
+lost may have happened.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from af_hub.condor.ads import (
+    DASK_JOBS,
+    JOB_ATTRIBUTES,
+    SLOT_ATTRIBUTES,
+    SLOTS,
+    DaskJob,
+    SiteSlots,
+    read_job,
+    read_slots,
+)
+from af_hub.errors import Refused, Unavailable
+
+CALL_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """One job to submit: its description, and the files that are spooled with it, by name."""
+
+    description: str
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class CondorPool:
+    """One HTCondor pool.
+
+    Parameters
+    ----------
+    collector, schedd, ca_file
+        As in ``facility.yaml`` (pools.*).
+    python
+        A Python that has ``af_hub`` and ``htcondor2``.
+    timeout
+        Seconds that a call may take.
+    """
+
+    collector: str
+    schedd: str
+    ca_file: str
+    python: str = sys.executable
+    timeout: float = CALL_SECONDS
+
+    async def submit(self, token: str, jobs: Sequence[Spooled]) -> tuple[str, ...]:
+        """Submit as the token's owner, one after the other; the ids ``ClusterId.ProcId`` in the same order.
+
+        Raises
+        ------
+        Refused
+            When the access point does not take the token or a job; those before it are in the queue.
+        Unavailable
+            When there was no answer in time; the jobs may be in the queue.
+        """
+        with tempfile.TemporaryDirectory(prefix="af-hub-condor-") as private:
+            requests = [_write_job(Path(private) / str(number), job) for number, job in enumerate(jobs)]
+            found = await self._call(Path(private), {"op": "submit", "jobs": requests}, token=token)
+        return tuple(found["jobs"])
+
+    async def remove(self, token: str, constraint: str) -> int:
+        """Remove the jobs of the token's owner that match; how many that were. Jobs of others are not touched."""
+        with tempfile.TemporaryDirectory(prefix="af-hub-condor-") as private:
+            found = await self._call(Path(private), {"op": "remove", "constraint": constraint}, token=token)
+        return int(found["removed"])
+
+    async def query(self, reader_token_file: Path, constraint: str, projection: Sequence[str]) -> list[dict[str, Any]]:
+        """Job ads, read with tokens of the pool (one a line)."""
+        return await self._read("query", reader_token_file, constraint, projection)
+
+    async def jobs(self, reader_token_file: Path) -> list[DaskJob]:
+        """All jobs of Dask clusters in the queue."""
+        return [read_job(ad) for ad in await self.query(reader_token_file, DASK_JOBS, JOB_ATTRIBUTES)]
+
+    async def slots(self, reader_token_file: Path) -> dict[str, SiteSlots]:
+        """What each site has, by ``SiteName``."""
+        return read_slots(await self._read("slots", reader_token_file, SLOTS, SLOT_ATTRIBUTES))
+
+    async def _read(
+        self, op: str, reader_token_file: Path, constraint: str, projection: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        request = {"op": op, "constraint": constraint, "projection": list(projection)}
+        with tempfile.TemporaryDirectory(prefix="af-hub-condor-") as private:
+            folder = _copy_tokens(reader_token_file, Path(private) / "tokens")
+            found = await self._call(Path(private), {**request, "tokens_folder": str(folder)})
+        ads: list[dict[str, Any]] = found["ads"]
+        return ads
+
+    async def _call(self, private: Path, request: Mapping[str, Any], token: str = "") -> dict[str, Any]:
+        if token:
+            request = {**request, "token_file": str(_write_private(private / "token", token.encode()))}
+        where = {"collector": self.collector, "schedd": self.schedd, "ca_file": str(self.ca_file)}
+        said = await self._child(json.dumps({**request, **where}).encode())
+        try:
+            found: dict[str, Any] = json.loads(said)
+        except ValueError as error:
+            raise Unavailable("the HTCondor operation ended without an answer") from error
+        if "error" not in found:
+            return found
+        kind, message = found["error"]["kind"], found["error"]["message"]
+        raise (Unavailable if kind == "unavailable" else Refused)(message)
+
+    async def _child(self, request: bytes) -> bytes:
+        # -P: a file in the working folder is never imported.
+        child = await asyncio.create_subprocess_exec(
+            *(self.python, "-P", "-m", "af_hub.condor.operation"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={"PATH": os.environ.get("PATH", os.defpath), "HOME": os.devnull},
+            start_new_session=True,
+        )
+        try:
+            said, _ = await asyncio.wait_for(child.communicate(request), self.timeout)
+        except TimeoutError as error:
+            raise Unavailable(f"the HTCondor pool did not answer within {self.timeout:g} s") from error
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        return said
+
+
+def _write_job(folder: Path, job: Spooled) -> dict[str, Any]:
+    folder.mkdir(mode=0o700)
+    for name, content in job.files.items():
+        _write_private(folder / name, content)
+    return {"folder": str(folder), "description": job.description, "count": job.count}
+
+
+def _copy_tokens(file: Path, folder: Path) -> Path:
+    """Put the tokens into a folder of their own: HTCondor tries every file that it finds beside a token."""
+    folder.mkdir(mode=0o700)
+    _write_private(folder / "reader", file.read_bytes())
+    return folder
+
+
+def _write_private(path: Path, content: bytes) -> Path:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    return path
