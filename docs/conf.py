@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "AF Hub"
-copyright = "2026, the AF Hub contributors"  # noqa: A001
+copyright = "2026, the AF Hub contributors"
 author = "the AF Hub contributors"
 release = version_of("af_hub")
 
@@ -28,6 +28,8 @@ myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 
 autodoc_typehints = "signature"
+# As written: a default such as os.environ would otherwise put the builder's environment into the page.
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 

@@ -1,18 +1,20 @@
 """Reference pages made from what they describe, so that neither can leave the other behind.
 
 Directives: ``facility-reference`` (the model of facility.yaml), ``command-reference`` (a click group),
-``rest-reference`` (a FastAPI application), ``trait-reference`` (a class with traitlets). Each takes the place of what it
-renders as ``module:name``, writes Markdown, and lets MyST parse it.
+``rest-reference`` (an OpenAPI document), ``trait-reference`` (a class with traitlets), ``fixture-reference`` (a pytest plugin). Each takes
+the place of what it renders as ``module:name``, writes Markdown, and lets MyST parse it.
 """
 
 import importlib
 import inspect
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import click
+from _pytest.fixtures import FixtureFunctionDefinition
 from docutils import nodes
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -27,9 +29,10 @@ PLAIN = {str: "text", int: "a whole number", float: "a number", bool: "`true` or
 
 
 def find(place: str) -> Any:
-    """What ``module:name`` stands for; a function of no arguments is called."""
+    """What ``module:name`` stands for."""
     module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)
+    found = importlib.import_module(module)
+    return getattr(found, name) if name else found
 
 
 class Reference(SphinxDirective):
@@ -139,7 +142,9 @@ def inner_metadata(annotations: tuple[Any, ...]) -> list[Any]:
 
 def bounds(metadata: list[Any]) -> Iterator[str]:
     """The limits that pydantic checks."""
-    found = {name: getattr(item, name) for item in metadata for name in ("ge", "le") if getattr(item, name, None) is not None}
+    found = {
+        name: getattr(item, name) for item in metadata for name in ("ge", "le") if getattr(item, name, None) is not None
+    }
     if found and found.get("ge") == found.get("le"):
         yield f"exactly {found['ge']}"
         return
@@ -197,12 +202,11 @@ def parameter_row(parameter: click.Parameter, context: click.Context) -> tuple[s
 
 
 class RestReference(Reference):
-    """Every operation of a FastAPI application, from its OpenAPI document; the argument names a function that makes one."""
+    """Every operation of an OpenAPI document; the argument names a function that makes one."""
 
-    def sections(self, found: Any) -> Iterator[tuple[str, str]]:
+    def sections(self, found: Callable[[], dict[str, Any]]) -> Iterator[tuple[str, str]]:
         """Operations by path, then the values that they take and give."""
-        document = found() if inspect.isfunction(found) else found
-        document = document if isinstance(document, dict) else document.openapi()
+        document = found()
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 yield f"`{method.upper()} {path}`", operation_text(operation)
@@ -212,15 +216,13 @@ class RestReference(Reference):
 
 
 def operation_text(operation: dict[str, Any]) -> str:
-    """What it does, what it takes, what it answers."""
+    """What it does, what it takes, what it answers when all is well."""
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-    answers = [
-        (code, answer.get("description", ""), answer_schema(answer)) for code, answer in operation["responses"].items()
-    ]
-    taken = f"\n\nTakes {schema_name(body)}." if body else ""
-    return f"{operation.get('description') or operation.get('summary', '')}{taken}\n\n" + table(
-        ("status", "when", "answer"), answers
+    taken = f" Takes {schema_name(body)}." if body else ""
+    answers = "; ".join(
+        f"{code}: {answer_schema(answer)}" for code, answer in operation["responses"].items() if code < "300"
     )
+    return f"{operation.get('description') or operation.get('summary', '')}{taken} Answers {answers}."
 
 
 def answer_schema(answer: dict[str, Any]) -> str:
@@ -243,18 +245,40 @@ def schema_name(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
         return f"`{schema['const']}`"
-    return f"{schema.get('type', 'any')}" + (f" ({schema['format']})" if "format" in schema else "")
+    words = [schema.get("type", "any"), schema.get("format", "")]
+    words += [f"{sign} {schema[key]}" for key, sign in (("minimum", "≥"), ("maximum", "≤")) if key in schema]
+    return " ".join(word for word in words if word)
 
 
 def schema_text(schema: dict[str, Any]) -> str:
     """The fields of a value."""
     needed = set(schema.get("required", ()))
     rows = [
-        (f"`{name}`", field.get("description", ""), schema_name(field), "yes" if name in needed else "no")
+        (f"`{name}`", field.get("description", ""), schema_name(field), schema_default(name, field, needed))
         for name, field in schema.get("properties", {}).items()
     ]
-    fields = table(("field", "what it is", "type", "always there"), rows) or schema_name(schema)
+    fields = table(("field", "what it is", "type", "left out"), rows) or schema_name(schema)
     return f"{inspect.cleandoc(schema.get('description', ''))}\n\n{fields}"
+
+
+def schema_default(name: str, field: dict[str, Any], needed: set[str]) -> str:
+    """What holds when a field is not there."""
+    if name in needed:
+        return "is always there"
+    return "none" if field.get("default") is None else f"`{field['default']}`"
+
+
+# ------------------------------------------------------------------------------------------ fixtures
+
+
+class FixtureReference(Reference):
+    """The fixtures of a pytest plugin; the argument is a module."""
+
+    def sections(self, found: Any) -> Iterator[tuple[str, str]]:
+        """One section a fixture, in the order of the file."""
+        for name, fixture in vars(found).items():
+            if isinstance(fixture, FixtureFunctionDefinition):
+                yield f"`{name}`", inspect.getdoc(fixture) or ""
 
 
 # ------------------------------------------------------------------------------------------ traitlets
@@ -264,9 +288,21 @@ class TraitReference(Reference):
     """The traits that a class adds to those of its base, with their help."""
 
     def sections(self, found: Any) -> Iterator[tuple[str, str]]:
-        """One section a trait."""
+        """One section a trait that has a text of its own; a default that we change only is told by the base's."""
         for name, trait in sorted(found.class_own_traits(config=True).items()):
-            yield f"`{found.__name__}.{name}`", inspect.cleandoc(trait.help)
+            if trait.help and not name.startswith("_"):
+                yield f"`{found.__name__}.{name}`", as_markdown(trait.help)
+
+
+def as_markdown(text: str) -> str:
+    """A trait's help: reStructuredText of the simple kind, paragraphs and literal blocks."""
+    text = inspect.cleandoc(text).replace("``", "`")
+    return re.sub(r"(?m)::\n\n((?: {4}.*\n?|\n)+)", lambda block: f":\n\n{fenced(block[1])}\n", text)
+
+
+def fenced(block: str) -> str:
+    """An indented block of Python as Markdown writes one."""
+    return f"```python\n{inspect.cleandoc(block).strip()}\n```\n"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -274,5 +310,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("facility-reference", FacilityReference)
     app.add_directive("command-reference", CommandReference)
     app.add_directive("rest-reference", RestReference)
+    app.add_directive("fixture-reference", FixtureReference)
     app.add_directive("trait-reference", TraitReference)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
