@@ -18,7 +18,7 @@ import json, os, sys
 import matplotlib
 matplotlib.use("agg")
 from distributed import Client, LocalCluster
-client = Client(LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, host="127.0.0.1"))
+client = Client(LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"))
 for source in json.loads(sys.stdin.read()):
     exec(compile(source, "cell", "exec"), globals())
 print("RESULT", json.dumps({"peaks": {name: float(mass) for name, mass in found.items()}, "pairs": int(counts.sum()),
