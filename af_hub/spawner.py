@@ -335,6 +335,8 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
     def _environment(self, python: Path, home: Path, fragment: SessionFragment) -> dict[str, str]:
         """The session's whole environment; the administrator's ``Spawner.environment`` has the last word."""
         assert self._folder is not None
+        # The hub token goes under one name only; the other is for servers of JupyterHub before 0.8.
+        hubs_own = {name: value for name, value in self.get_env().items() if name != "JPY_API_TOKEN"}
         return {
             **fragment.environment,
             "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
@@ -343,7 +345,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             "USER": self.user.name,
             "SHELL": "/bin/bash",
             "JUPYTER_RUNTIME_DIR": str(self._folder / "jupyter"),
-            **self.get_env(),
+            **hubs_own,
             MARK: str(self._folder),
         }
 

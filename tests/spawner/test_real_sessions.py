@@ -1,0 +1,250 @@
+"""Sessions of a real hub: started from the page, adopted by the next hub, ended without a trace."""
+
+import json
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from af_hub.errors import Unavailable
+from af_hub.session.processes import Identity, descendants
+from af_hub.testing.hub import PROJECT, RealHub, hub_serves, xsrf_headers
+from af_hub.testing.iam import DemoIAM
+from af_hub.testing.require import unavailable
+
+pytestmark = pytest.mark.real
+
+EXTRA = """
+c.Spawner.poll_interval = 1
+c.LocalAFSpawner.welcome = {welcome!r}
+c.LocalAFSpawner.stop_timeout = 20
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(iam: DemoIAM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHub]:
+    if not (PROJECT / ".images/python-base/bin/jupyterhub-singleuser").exists():
+        unavailable("there is no image in .images/python-base; `make` builds it")
+    welcome = tmp_path_factory.mktemp("welcome") / "Welcome.ipynb"
+    welcome.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    try:
+        with RealHub(tmp_path_factory.mktemp("h"), iam, extra_config=EXTRA.format(welcome=str(welcome))) as hub:
+            yield hub
+    except Unavailable as error:
+        unavailable(str(error))
+
+
+class Person:
+    """One person at the hub, by browser and by API."""
+
+    def __init__(self, hub: RealHub, username: str) -> None:
+        self.hub, self.username = hub, username
+        self.browser = hub.login(username)
+        self.api = hub.api(hub.token_for(username))
+
+    def press_start(self, **choice: str) -> httpx.Response:
+        """Send the form of the spawn page, as the page would."""
+        page = self.browser.get("/hub/spawn")
+        action = page.text.partition('action="')[2].partition('"')[0].replace("&amp;", "&")
+        return self.browser.post(action, data=choice, headers=xsrf_headers(self.browser))
+
+    def wait_ready(self) -> dict[str, Any]:
+        """Follow the progress until the session is ready, or the hub says that it failed."""
+        event: dict[str, Any] = {}
+        with self.api.stream("GET", f"/users/{self.username}/server/progress", timeout=120) as lines:
+            for line in lines.iter_lines():
+                if line.startswith("data:"):
+                    event = json.loads(line.removeprefix("data:"))
+        return event
+
+    def server(self) -> dict[str, Any] | None:
+        found = self.api.get(f"/users/{self.username}").json()["servers"]
+        return found.get("") if isinstance(found, dict) else None
+
+    def stop(self) -> None:
+        answer = self.api.delete(f"/users/{self.username}/server", timeout=60)
+        assert answer.status_code in (204, 404), answer.text
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the running session."""
+        folders = list((self.hub.plan.folder / "run").glob("*"))
+        assert len(folders) < 2
+        return folders[0] if folders else None
+
+
+def supervisor_of(folder: Path) -> Identity:
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            argv = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"af_hub.session.supervisor" in argv and str(folder / "plan.json").encode() in argv:
+            found = Identity.of(int(process.name))
+            assert found
+            return found
+    raise AssertionError("there is no supervisor")
+
+
+@pytest.fixture
+def analyst(hub: RealHub) -> Iterator[Person]:
+    person = Person(hub, "cms-analyst")
+    yield person
+    person.stop()
+
+
+@pytest.fixture
+def session(analyst: Person) -> Path:
+    """The folder of a session that the analyst started from the page."""
+    answer = analyst.press_start(image="python-base", size="small")
+    assert answer.status_code == 200, answer.text
+    assert analyst.wait_ready().get("ready"), (analyst.hub.plan.folder / "log/session-cms-analyst.log").read_text()
+    folder = analyst.folder
+    assert folder
+    return folder
+
+
+def until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come true"
+
+
+def test_session_has_what_it_needs_and_leaves_nothing(analyst: Person, session: Path) -> None:
+    lab = analyst.browser.get("/user/cms-analyst/lab")
+    assert lab.status_code == 200
+    assert "JupyterLab" in lab.text
+    assert stat.S_IMODE((session / "token").stat().st_mode) == 0o600
+    assert stat.S_IMODE(session.stat().st_mode) == 0o700
+    assert (session / "token").read_text().count(".") == 2, "a JWT"
+    assert (session / "agent.sock").is_socket()
+    files = analyst.browser.get("/user/cms-analyst/api/contents").json()["content"]
+    assert [file["name"] for file in files] == ["Welcome.ipynb"]
+    supervisor = supervisor_of(session)
+    processes = {supervisor} | {one for pid in descendants(supervisor.pid) if (one := Identity.of(pid))}
+    assert len(processes) >= 3
+    analyst.stop()
+    assert analyst.server() is None
+    assert not session.exists()
+    assert [process for process in processes if process.alive()] == []
+
+
+def test_session_knows_its_own_secrets_only(analyst: Person, session: Path) -> None:
+    supervisor = supervisor_of(session)
+    token = (session / "token").read_bytes()
+    seen = b""
+    for pid in [supervisor.pid, *descendants(supervisor.pid)]:
+        process = Path(f"/proc/{pid}")
+        argv, environment = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+        hub_tokens = [line.partition(b"=")[2] for line in environment.split(b"\0") if b"_API_TOKEN=" in line]
+        assert all(hub_token not in argv for hub_token in hub_tokens)
+        seen += argv + environment
+    log = (analyst.hub.plan.folder / "log/session-cms-analyst.log").read_bytes()
+    plan = analyst.hub.plan
+    for name in ("crypt_key", "iam_client_secret", "controller_token", "proxy_password"):
+        assert (plan.folder / name).read_bytes().strip() not in seen + log
+    assert token not in seen + log
+    for name in (b"AF_CRYPT_KEY_FILE", b"AF_IAM_CLIENT_SECRET_FILE", b"AF_STATE_DIR", b"JPY_API_TOKEN"):
+        assert name not in seen
+
+
+def test_hub_token_of_the_session_is_narrow(analyst: Person, session: Path) -> None:
+    hub_token = json.loads((session / "agent.json").read_text())["hub_token"]
+    found = analyst.hub.api(hub_token).get("/user").json()
+    assert {scope.partition("!")[0] for scope in found["scopes"]} <= {
+        "users:activity",
+        "read:users:activity",
+        "access:servers",
+        "access:services",
+        "custom:af-token:read",
+        "read:users:name",
+        "read:users:groups",
+    }
+    assert "custom:af-token:read" in found["scopes"]
+    assert analyst.hub.api(hub_token).get("/af/token").status_code == 200
+    assert analyst.hub.api(hub_token).post("/users/cms-analyst/tokens").status_code == 403
+
+
+def test_next_hub_adopts_the_session_and_can_end_it(analyst: Person, session: Path) -> None:
+    supervisor = supervisor_of(session)
+    hub = analyst.hub.hub
+    hub.stop()
+    assert supervisor.alive()
+    hub.start()
+    hub.wait_until(lambda: hub_serves(analyst.hub.plan))
+    server = analyst.server()
+    assert server and server["ready"]
+    assert analyst.browser.get("/user/cms-analyst/lab").status_code == 200
+    assert supervisor.alive()
+    analyst.stop()
+    assert not supervisor.alive()
+    assert not session.exists()
+
+
+def test_killed_supervisor_is_noticed_and_swept_up(analyst: Person, session: Path) -> None:
+    supervisor = supervisor_of(session)
+    below = {one for pid in descendants(supervisor.pid) if (one := Identity.of(pid))}
+    assert supervisor.send(signal.SIGKILL)
+    until(lambda: analyst.server() is None)
+    until(lambda: not any(process.alive() for process in below))
+    assert not session.exists()
+
+
+def test_killed_agent_comes_back(analyst: Person, session: Path) -> None:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(session / "agent.sock")), base_url="http://agent") as http:
+        pid = http.get("/health").json()["pid"]
+    os.kill(pid, signal.SIGKILL)
+
+    def back() -> bool:
+        try:
+            transport = httpx.HTTPTransport(uds=str(session / "agent.sock"))
+            with httpx.Client(transport=transport, base_url="http://agent") as http:
+                return bool(http.get("/health").json()["pid"] != pid)
+        except httpx.TransportError:
+            return False
+
+    until(back)
+    assert analyst.browser.get("/user/cms-analyst/lab").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "choice, words",
+    [
+        pytest.param({"image": "python-analysis"}, "/cms/itcms", id="image of others"),
+        pytest.param({"image": "evil.io/x:1"}, "There is no image", id="free image"),
+        pytest.param({"size": "medium"}, "size", id="size of others"),
+        pytest.param({"image": ["python-base"]}, "not list", id="list"),
+        pytest.param({"image": "python-base", "cmd": ["id"]}, "nothing else", id="an extra key"),
+    ],
+)
+def test_api_gives_no_more_than_the_page(hub: RealHub, choice: dict[str, Any], words: str) -> None:
+    person = Person(hub, "icsc-analyst")
+    answer = person.api.post("/users/icsc-analyst/server", json=choice)
+    assert answer.status_code == 403
+    assert words in answer.json()["message"]
+    assert person.server() is None
+
+
+def test_page_says_why_not(hub: RealHub) -> None:
+    person = Person(hub, "icsc-analyst")
+    answer = person.press_start(image="python-analysis", size="small")
+    assert answer.status_code == 403
+    assert "is not for you" in answer.text
+    assert 'value="python-base"' in answer.text, "the form is there for another try"
+    assert person.server() is None
+
+
+@pytest.mark.parametrize("prefix", ["", "opt-"])
+def test_link_starts_nothing(hub: RealHub, prefix: str) -> None:
+    person = Person(hub, "icsc-analyst")
+    answer = person.browser.get("/hub/spawn", params={f"{prefix}image": "python-base", f"{prefix}size": "small"})
+    assert answer.status_code == 400
+    assert "A link does not choose for you" in answer.text
+    assert 'value="python-base"' in answer.text
+    assert person.server() is None
