@@ -10,7 +10,7 @@ Requests have ``op``, ``collector``, ``schedd``, ``ca_file``, and ``token_file``
 the pool); and for
 
 ``submit``
-    ``jobs``, a list of ``{"folder", "description", "count"}``, submitted in this order → ``{"jobs": ["12.0", …]}``
+    ``description``, with its ``queue`` statement, and ``folder``, where its files are → ``{"jobs": ["12.0", …]}``
 ``remove``
     ``constraint`` → ``{"removed", "denied"}``
 ``query``
@@ -68,21 +68,24 @@ def settings(request: Mapping[str, Any]) -> dict[str, str]:
 
 
 def submit(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Submit and spool; files are taken from each job's folder."""
+    """Submit and spool, all or nothing."""
     import htcondor2
 
     schedd = find_schedd(request)
-    ids: list[str] = []
-    for job in request["jobs"]:
-        os.chdir(job["folder"])
-        try:
-            description = htcondor2.Submit(job["description"])
-        except htcondor2.HTCondorException as error:
-            raise Failed("invalid", f"HTCondor cannot read the submit description: {error}") from error
-        result = schedd.submit(description, count=job.get("count", 1), spool=True)
+    os.chdir(request["folder"])
+    try:
+        description = htcondor2.Submit(request["description"])
+    except (htcondor2.HTCondorException, ValueError) as error:
+        raise Failed("invalid", f"HTCondor cannot read the submit description: {error}") from error
+    result = schedd.submit(description, spool=True)
+    try:
         schedd.spool(result)
-        ids += [f"{result.cluster()}.{number}" for number in range(job.get("count", 1))]
-    return {"jobs": ids}
+    except htcondor2.HTCondorException:
+        schedd.act(
+            htcondor2.JobAction.Remove, f"ClusterId == {result.cluster()}", reason="its files could not be spooled"
+        )
+        raise
+    return {"jobs": [f"{result.cluster()}.{number}" for number in range(result.num_procs())]}
 
 
 def remove(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +148,7 @@ def reachable(collector: str) -> bool:
 
 def explain(message: str, collector: str) -> Failed:
     """What HTCondor's message means. It says the same for a daemon that is down and one that refuses the token."""
-    if refusal := re.search(r"(?:SCHEDD|QMGMT):\d+:(.*?)(?:\||$)", message, re.DOTALL):
+    if refusal := re.search(r"\w+:-?\d+:(.*?)(?:\||$)", message, re.DOTALL):
         return Failed("refused", f"the access point refused: {refusal[1].strip()}")
     if "communication" not in message.lower() and "connect" not in message.lower():
         return Failed("refused", f"the access point refused: {message}")

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,6 @@ from af_hub.condor.ads import (
 from af_hub.errors import Refused, Unavailable
 
 CALL_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Spooled:
-    """One job to submit: its description, and the files that are spooled with it, by name."""
-
-    description: str
-    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,19 +51,29 @@ class CondorPool:
     python: str = sys.executable
     timeout: float = CALL_SECONDS
 
-    async def submit(self, token: str, jobs: Sequence[Spooled]) -> tuple[str, ...]:
-        """Submit as the token's owner, one after the other; the ids ``ClusterId.ProcId`` in the same order.
+    async def submit(self, token: str, description: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
+        """Submit as the token's owner, all jobs of the description or none; their ids ``ClusterId.ProcId``.
+
+        Parameters
+        ----------
+        token
+            A token of an IAM that the pool accepts.
+        description
+            With its ``queue`` statement, as :func:`af_hub.condor.submit.describe_job` renders it.
+        files
+            What is spooled, by name or by ``worker/name``.
 
         Raises
         ------
         Refused
-            When the access point does not take the token or a job; those before it are in the queue.
+            When the access point does not take the token or the jobs.
         Unavailable
             When there was no answer in time; the jobs may be in the queue.
         """
         with tempfile.TemporaryDirectory(prefix="af-hub-condor-") as private:
-            requests = [_write_job(Path(private) / str(number), job) for number, job in enumerate(jobs)]
-            found = await self._call(Path(private), {"op": "submit", "jobs": requests}, token=token)
+            folder = _write_files(Path(private) / "files", files)
+            request = {"op": "submit", "folder": str(folder), "description": description}
+            found = await self._call(Path(private), request, token=token)
         return tuple(found["jobs"])
 
     async def remove(self, token: str, constraint: str) -> int:
@@ -137,11 +138,12 @@ class CondorPool:
         return said
 
 
-def _write_job(folder: Path, job: Spooled) -> dict[str, Any]:
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> Path:
     folder.mkdir(mode=0o700)
-    for name, content in job.files.items():
+    for name, content in files.items():
+        (folder / name).parent.mkdir(mode=0o700, exist_ok=True)
         _write_private(folder / name, content)
-    return {"folder": str(folder), "description": job.description, "count": job.count}
+    return folder
 
 
 def _copy_tokens(file: Path, folder: Path) -> Path:

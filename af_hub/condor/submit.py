@@ -15,11 +15,12 @@ HELD_SECONDS = 600
 """How long a job that ended in error is kept with its reason."""
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f]|\$\(|\$\$")
+_WORKER = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 
 @dataclass(frozen=True)
 class JobDescription:
-    """One job of a Dask cluster.
+    """The scheduler job of a Dask cluster, or several of its worker jobs, which are then submitted at once.
 
     Parameters
     ----------
@@ -32,13 +33,15 @@ class JobDescription:
     python
         Python of the image at the site; it runs ``module``.
     files
-        Names of the spooled files, all in one folder.
+        Names of the spooled files.
     memory, disk
         Bytes.
     lifetime
         Seconds after submission at which the pool removes it.
-    worker
-        Name of the Dask worker, ``AFWorker`` in the ad; empty for a scheduler.
+    workers
+        Names of the Dask workers, one job for each, ``AFWorker`` in its ad; empty for a scheduler.
+    worker_files
+        Names of files that each worker has of its own: the submitter keeps them in a folder with the worker's name.
     """
 
     cluster: str
@@ -50,12 +53,22 @@ class JobDescription:
     cores: int
     memory: int
     lifetime: int
-    worker: str = ""
+    workers: tuple[str, ...] = ()
+    worker_files: tuple[str, ...] = ()
     disk: int = 1024 * MIB
 
 
 def describe_job(job: JobDescription) -> str:
-    """The submit description (HTCondor manual, condor_submit)."""
+    """The submit description (HTCondor manual, condor_submit).
+
+    Raises
+    ------
+    ValueError
+        When a value would change the description's meaning.
+    """
+    if unfit := [name for name in job.workers if not _WORKER.match(name)]:
+        raise ValueError(f"{unfit[0]!r} cannot be a worker's name: letters, digits, `_`, `.`, `-` were wanted")
+    files = [*(plain(name) for name in job.files), *(f"$(AFName)/{plain(name)}" for name in job.worker_files)]
     lines = {
         "universe": "vanilla",
         "batch_name": f"Dask {job.cluster[:8]} {job.role}",
@@ -64,7 +77,7 @@ def describe_job(job: JobDescription) -> str:
         "arguments": quote_arguments(["-m", job.module]),
         "should_transfer_files": "YES",
         "when_to_transfer_output": "ON_EXIT",
-        "transfer_input_files": ", ".join(plain(name) for name in job.files),
+        "transfer_input_files": ", ".join(files),
         # Standard output and error only: without it, whatever the job leaves in its folder comes back.
         "transfer_output_files": '""',
         "output": "job.out",
@@ -81,15 +94,21 @@ def describe_job(job: JobDescription) -> str:
         "+AFCluster": quote_string(job.cluster),
         "+AFRole": quote_string(job.role),
     }
-    if job.worker:
-        lines["+AFWorker"] = quote_string(job.worker)
-    else:
-        lines["on_exit_hold"] = "ExitBySignal || ExitCode != 0"
-        lines["on_exit_hold_reason"] = (
-            'ExitBySignal ? strcat("the job agent was ended by signal ", ExitSignal) '
-            ': strcat("the job agent ended with status ", ExitCode)'
-        )
-    return "".join(f"{name} = {value}\n" for name, value in lines.items())
+    return "".join(f"{name} = {value}\n" for name, value in (lines | _of_role(job)).items()) + _queue(job)
+
+
+def _of_role(job: JobDescription) -> dict[str, str]:
+    if job.workers:
+        return {"+AFWorker": '"$(AFName)"'}
+    return {
+        "on_exit_hold": "ExitBySignal || ExitCode != 0",
+        "on_exit_hold_reason": 'ExitBySignal ? strcat("the job agent was ended by signal ", ExitSignal) '
+        ': strcat("the job agent ended with status ", ExitCode)',
+    }
+
+
+def _queue(job: JobDescription) -> str:
+    return f"queue AFName in ({', '.join(job.workers)})\n" if job.workers else "queue\n"
 
 
 def quote_arguments(arguments: Sequence[str]) -> str:

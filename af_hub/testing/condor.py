@@ -18,6 +18,7 @@ from pathlib import Path
 
 from af_hub.condor import mapper
 from af_hub.errors import Unavailable
+from af_hub.testing import keeper
 from af_hub.testing.condor_files import (
     FOLDERS,
     describe_daemons,
@@ -116,9 +117,9 @@ class RealPool:
         """Stop everything, running jobs too; may be called twice."""
         for master in self._masters:
             if master.process and master.alive():
-                master.process.send_signal(signal.SIGQUIT)
+                master.process.send_signal(signal.SIGTERM)
         for master in self._masters:
-            master.stop(grace=10, first=signal.SIGQUIT)
+            master.stop(grace=keeper.GRACE_SECONDS + 5)
         self._masters.clear()
 
     def __enter__(self) -> "RealPool":
@@ -227,7 +228,8 @@ class RealPool:
 
     def _start_master(self, role: str, address: str, variables: Mapping[str, str], files: list[str]) -> Daemon:
         self._configure(role, address, variables, files)
-        argv = [str(self.prefix / "usr/sbin/condor_master"), "-f"]
+        # HTCondor's daemons and jobs leave every process group that they are put into.
+        argv = [sys.executable, "-I", "-S", keeper.__file__, str(self.prefix / "usr/sbin/condor_master"), "-f"]
         local = self.folder / role
         master = Daemon(f"condor_master of {role}", argv, local / "log/master.out", self._environment(role), local)
         self._masters.append(master.start())
