@@ -1,7 +1,7 @@
 """The build warns when the page of environment variables and the code disagree about which there are.
 
-A name counts as ours when it begins with ``AF_`` and stands as a whole string (``"AF_X"``), as ``${AF_X}`` or, in shell and
-make, as ``AF_X=`` in the code.
+A name counts as ours when it begins with ``AF_`` and stands in the code as a whole string (``"AF_X"``), as ``${AF_X}``, as ``$AF_X``, as
+HTCondor's ``$(AF_X)`` or, in shell and make, as ``AF_X=``.
 """
 
 import re
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = "reference/environment"
 NAME = r"AF_[A-Z][A-Z0-9_]*"
-USED = re.compile(rf"""["']({NAME})["']|\$\{{({NAME})\}}|\b({NAME})=""")
+USED = re.compile(rf"""["']({NAME})["']|\$[{{(]?({NAME})\b|\b({NAME})=""")
 
 
 def names_in_code() -> Iterator[str]:
