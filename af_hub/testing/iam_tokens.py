@@ -37,9 +37,10 @@ class SigningKeys:
         self.kids = {algorithm: f"{algorithm.lower()}-{secrets.token_hex(4)}" for algorithm in ("RS256", "ES256")}
 
     def sign(self, claims: Mapping[str, object], algorithm: str) -> str:
-        """A signed token (RFC 7519)."""
-        key: Any = {"RS256": self._rsa, "ES256": self._ec}[algorithm]
-        return jwt.encode(dict(claims), key, algorithm=algorithm, headers={"kid": self.kids[algorithm]})
+        """A signed token (RFC 7519); with ``none`` an unsigned one."""
+        key: Any = {"RS256": self._rsa, "ES256": self._ec}.get(algorithm)
+        kid = self.kids.get(algorithm, self.kids["RS256"])
+        return jwt.encode(dict(claims), key, algorithm=algorithm, headers={"kid": kid})
 
     def published(self) -> dict[str, Any]:
         """The key set (RFC 7517)."""

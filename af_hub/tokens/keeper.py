@@ -205,7 +205,10 @@ class TokenKeeper:
         except LoginRequired:
             # The access token was revoked; only a refresh tells whether the login still holds.
             fresh = await self._refresh(username, self._session)
+        try:
             return await self._ask(username, lambda client: client.userinfo(fresh.value))
+        except LoginRequired as error:
+            raise Unavailable("the IAM's userinfo refuses the token that the IAM just gave") from error
 
     async def _refresh(self, username: str, purpose: Purpose) -> AccessToken:
         """A new token for ``purpose``; the caller holds the person's lock. What rotation brought is stored first."""

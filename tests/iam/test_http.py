@@ -1,0 +1,74 @@
+"""What answers of an IAM mean: log in again, or wait."""
+
+import asyncio
+
+import pytest
+
+from af_hub.errors import AFError, LoginRequired, Unavailable
+from af_hub.iam.endpoint import read_token_answer
+from af_hub.iam.http import fetch, read_answer
+from af_hub.testing.hub import free_port
+
+
+@pytest.mark.parametrize(
+    "status, body, error",
+    [
+        pytest.param(400, b'{"error": "invalid_grant"}', LoginRequired, id="refresh token revoked"),
+        pytest.param(401, b'{"error": "invalid_grant"}', LoginRequired, id="the same, as some versions say it"),
+        pytest.param(401, b'{"error": "invalid_token"}', LoginRequired, id="access token revoked"),
+        pytest.param(401, b"", LoginRequired, id="401 without a word"),
+        pytest.param(401, b'{"error": "invalid_client"}', Unavailable, id="our secret is wrong: nobody's login ended"),
+        pytest.param(400, b'{"error": "invalid_scope"}', Unavailable, id="our scopes are wrong"),
+        pytest.param(429, b'{"error": "slow_down"}', Unavailable, id="too many requests"),
+        pytest.param(500, b"<html>", Unavailable, id="broken"),
+        pytest.param(503, b'{"error": "temporarily_unavailable"}', Unavailable, id="down"),
+        pytest.param(502, b"", Unavailable, id="proxy without IAM"),
+        pytest.param(200, b"<html>captive portal</html>", Unavailable, id="no JSON"),
+        pytest.param(200, b"[]", Unavailable, id="no object"),
+        pytest.param(302, b"", Unavailable, id="sent elsewhere"),
+        pytest.param(400, b'["invalid_grant"]', Unavailable, id="odd JSON"),
+    ],
+)
+def test_failures(status: int, body: bytes, error: type[AFError]) -> None:
+    with pytest.raises(error):
+        read_answer("iam.test", status, body)
+
+
+def test_foreign_text_stays_out_of_messages() -> None:
+    with pytest.raises(Unavailable) as caught:
+        read_answer("iam.test", 400, b'{"error": "odd", "error_description": "token eyJhbGciOi is bad"}')
+    assert "eyJ" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param({"access_token": "a"}, id="no lifetime"),
+        pytest.param({"access_token": "a", "expires_in": True}, id="odd lifetime"),
+        pytest.param({"access_token": 3, "expires_in": 3}, id="odd token"),
+    ],
+)
+def test_token_answers_that_cannot_be_used(answer: dict[str, object]) -> None:
+    with pytest.raises(Unavailable):
+        read_token_answer(answer, 0.0)
+
+
+async def test_nobody_listens() -> None:
+    with pytest.raises(Unavailable, match="does not answer"):
+        await fetch(f"http://127.0.0.1:{free_port()}/")
+
+
+async def test_silence_has_an_end() -> None:
+    over = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Unavailable, match="does not answer"):
+            await fetch(f"http://127.0.0.1:{port}/", seconds=0.1)
+        over.set()

@@ -1,0 +1,245 @@
+"""The keeper against a real token endpoint: rotation, outages, ended logins, one flight a person.
+
+Keeper and IAM are on one clock that only moves when told.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from af_hub.errors import LoginRequired, Refused, Unavailable
+from af_hub.iam.claims import Claims
+from af_hub.iam.discovery import Discovery
+from af_hub.iam.endpoint import IAMClient
+from af_hub.testing.iam import DemoClient, DemoIAM
+from af_hub.testing.iam_tokens import DemoUser
+from af_hub.tokens.keeper import Purpose, TokenKeeper
+from af_hub.tokens.store import Store
+
+KEY = Fernet(Fernet.generate_key())
+SESSION = Purpose("openid profile wlcg.groups")
+POOL = Purpose("compute.read compute.create wlcg.groups", "pool.test")
+SCOPES = ("openid", "profile", "wlcg.groups", "compute.read", "compute.create", "offline_access")
+HUB = DemoClient("hub", "s3cret", (), SCOPES)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Bench:
+    iam: DemoIAM
+    clock: Clock
+    path: Path
+    keeper: TokenKeeper
+
+    def restarted(self) -> TokenKeeper:
+        """Another keeper on the same database, as after a restart of the hub."""
+        client = IAMClient(Discovery(self.iam.issuer, self.iam.discovery), "hub", "s3cret", self.clock)
+        self.keeper = TokenKeeper(Store(self.path, [KEY]), {self.iam.issuer: client}, SESSION, self.clock)
+        return self.keeper
+
+    async def log_in(self, username: str = "ada") -> Claims:
+        """What the login leaves behind: claims, and a refresh token of the IAM."""
+        user = self.iam.users[username]
+        refresh_token = self.iam.grant(HUB, username, SCOPES)
+        return await self.keeper.enrol(Claims(self.iam.issuer, user.subject, username, user.groups), refresh_token)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    clock = Clock()
+    users = [DemoUser("ada", "sub-ada", groups=("/cms",)), DemoUser("bob", "sub-bob", groups=("/icsc",))]
+    async with DemoIAM(users, [HUB], clock=clock) as iam:
+        made = Bench(iam, clock, tmp_path / "keeper.sqlite", None)  # type: ignore[arg-type]
+        made.restarted()
+        yield made
+
+
+async def test_token_is_kept_until_it_is_due(bench: Bench) -> None:
+    await bench.log_in()
+    first = await bench.keeper.access_token("ada")
+    assert bench.iam.verified(first.value)["scope"] == "openid profile wlcg.groups"
+    bench.clock.now += 600
+    assert await bench.keeper.access_token("ada") == first
+    bench.clock.now += 1600  # 60 % of an hour and more
+    second = await bench.keeper.access_token("ada")
+    assert second != first and second.seconds_left(bench.clock.now) > 3500
+
+
+async def test_refresh_works_long_after_expiry(bench: Bench) -> None:
+    await bench.log_in()
+    await bench.keeper.access_token("ada")
+    bench.clock.now += 20 * 86400
+    assert (await bench.keeper.access_token("ada")).seconds_left(bench.clock.now) > 3500
+
+
+async def test_many_at_once_are_one_flight(bench: Bench) -> None:
+    await bench.log_in()
+    tokens = await asyncio.gather(*(bench.keeper.access_token("ada") for _ in range(20)))
+    assert len(set(tokens)) == 1 and bench.iam.asked.count("refresh_token") == 1
+
+
+async def test_purposes_and_sessions_share_one_rotation(bench: Bench) -> None:
+    await bench.log_in()
+    keeper = bench.keeper
+    session, condor = await asyncio.gather(keeper.access_token("ada"), keeper.purpose_token("ada", POOL))
+    claims = bench.iam.verified(condor.value)
+    assert (claims["aud"], claims["scope"]) == ("pool.test", POOL.scope) and claims["exp"] - claims["iat"] <= 600
+    assert "compute" not in bench.iam.verified(session.value)["scope"]
+    bench.clock.now += 3600
+    await asyncio.gather(keeper.access_token("ada"), keeper.purpose_token("ada", POOL))  # the family still lives
+
+
+async def test_purpose_token_is_kept_a_while(bench: Bench) -> None:
+    await bench.log_in()
+    first = await bench.keeper.purpose_token("ada", POOL)
+    assert await bench.keeper.purpose_token("ada", POOL) == first
+    bench.clock.now += 400
+    second = await bench.keeper.purpose_token("ada", POOL)
+    assert second != first and second.seconds_left(bench.clock.now) == 600
+
+
+async def test_rotation_survives_a_restart(bench: Bench) -> None:
+    await bench.log_in()
+    first = await bench.keeper.access_token("ada")
+    assert await bench.restarted().access_token("ada") == first
+    bench.clock.now += 3600
+    await bench.keeper.access_token("ada")
+    bench.clock.now += 3600
+    assert (await bench.restarted().access_token("ada")).seconds_left(bench.clock.now) > 3500
+
+
+async def test_no_refresh_token_in_clear(bench: Bench) -> None:
+    await bench.log_in()
+    await bench.keeper.access_token("ada")
+    content = bench.path.read_bytes()
+    assert len(bench.iam.refresh_tokens()) == 2
+    assert not [token for token in bench.iam.refresh_tokens() if token.encode() in content]
+
+
+async def test_outage_hands_out_what_is_good_and_then_says_so(bench: Bench) -> None:
+    await bench.log_in()
+    first = await bench.keeper.access_token("ada")
+    bench.iam.down = True
+    bench.clock.now += 3000
+    assert await bench.keeper.access_token("ada") == first
+    bench.clock.now += 700
+    with pytest.raises(Unavailable):
+        await bench.keeper.access_token("ada")
+    assert await bench.keeper.claims("ada", max_age=60)
+    bench.iam.down = False
+    bench.clock.now += 300
+    assert (await bench.keeper.access_token("ada")).seconds_left(bench.clock.now) > 3500
+
+
+async def test_an_iam_that_is_down_is_left_alone_for_a_while(bench: Bench) -> None:
+    await bench.log_in()
+    bench.iam.down = True
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            await bench.keeper.access_token("ada")
+    bench.iam.down = False
+    with pytest.raises(Unavailable):
+        await bench.keeper.access_token("ada")
+    bench.clock.now += 6
+    assert await bench.keeper.access_token("ada")
+
+
+async def test_ended_login_is_asked_for_once_and_its_token_lives_out(bench: Bench) -> None:
+    await bench.log_in()
+    first = await bench.keeper.access_token("ada")
+    bench.iam.revoke("ada")
+    bench.clock.now += 3000
+    assert await bench.keeper.access_token("ada") == first
+    asked = len(bench.iam.asked)
+    for _ in range(3):
+        assert await bench.keeper.access_token("ada") == first
+        with pytest.raises(LoginRequired):
+            await bench.keeper.claims("ada", max_age=0)
+    bench.clock.now += 601
+    with pytest.raises(LoginRequired):
+        await bench.keeper.access_token("ada")
+    assert len(bench.iam.asked) == asked
+    await bench.log_in()
+    assert await bench.keeper.access_token("ada") != first
+
+
+async def test_groups_are_asked_for_again(bench: Bench) -> None:
+    await bench.log_in()
+    bench.iam.users["ada"] = replace(bench.iam.users["ada"], groups=("/cms/itcms",))
+    assert (await bench.keeper.claims("ada", max_age=60)).groups == ("/cms",)
+    bench.clock.now += 61
+    assert (await bench.keeper.claims("ada", max_age=60)).groups == ("/cms/itcms",)
+    record = bench.keeper.record("ada")
+    assert record is not None and record.seen_at == bench.clock.now
+
+
+async def test_somebody_else_at_the_iam_ends_the_login(bench: Bench) -> None:
+    await bench.log_in()
+    bench.iam.users["ada"] = replace(bench.iam.users["ada"], subject="sub-eve")
+    bench.clock.now += 61
+    with pytest.raises(LoginRequired):
+        await bench.keeper.claims("ada", max_age=60)
+    with pytest.raises(Refused):
+        await bench.log_in()
+
+
+async def test_renamed_person_stays_who_they_are(bench: Bench) -> None:
+    await bench.log_in()
+    bench.iam.users["ada"] = replace(bench.iam.users["ada"], username="ada-married")
+    bench.clock.now += 61
+    assert (await bench.keeper.claims("ada", max_age=60)).username == "ada"
+
+
+async def test_userinfo_that_refuses_fresh_tokens_logs_nobody_out(bench: Bench) -> None:
+    before = await bench.log_in()
+    bench.clock.now += 61
+    bench.iam.lifetime = 0
+    assert await bench.keeper.claims("ada", max_age=60) == before
+    bench.iam.lifetime = 3600
+    bench.clock.now += 6
+    assert await bench.keeper.access_token("ada")
+
+
+async def test_strangers_have_nothing(bench: Bench) -> None:
+    with pytest.raises(LoginRequired):
+        await bench.keeper.access_token("nobody")
+    with pytest.raises(LoginRequired):
+        await bench.keeper.claims("nobody", max_age=60)
+    assert bench.keeper.record("nobody") is None
+
+
+async def test_login_of_an_iam_that_the_policy_dropped(bench: Bench) -> None:
+    await bench.keeper.enrol(Claims("https://old.test/", "sub-old", "old"), "refresh")
+    with pytest.raises(LoginRequired, match=r"facility\.yaml"):
+        await bench.keeper.access_token("old")
+
+
+async def test_loop_refreshes_with_nobody_asking_and_survives_trouble(bench: Bench) -> None:
+    await bench.log_in("ada")
+    await bench.log_in("bob")
+    bench.iam.revoke("bob")
+    loop = asyncio.create_task(bench.keeper.keep_fresh())
+    try:
+        async with asyncio.timeout(5):
+            while bench.iam.asked.count("refresh_token") < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            await bench.log_in("bob")  # wakes the loop
+            while bench.iam.asked.count("refresh_token") < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    finally:
+        loop.cancel()
+    asked = len(bench.iam.asked)
+    await bench.keeper.access_token("ada")
+    assert len(bench.iam.asked) == asked

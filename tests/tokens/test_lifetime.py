@@ -1,0 +1,44 @@
+"""When to refresh, without waiting for it."""
+
+import pytest
+
+from af_hub.tokens.lifetime import AccessToken, refresh_at, retry_pause
+
+
+@pytest.mark.parametrize("username", ["ada", "bob", "cms-analyst", "x" * 60])
+def test_refresh_lies_between_40_and_60_percent_of_life(username: str) -> None:
+    assert 400 <= refresh_at(AccessToken("t", 0, 1000), username) <= 600
+
+
+def test_people_are_spread() -> None:
+    token = AccessToken("t", 0, 1000)
+    instants = sorted(refresh_at(token, f"user{number}") for number in range(1000))
+    assert max(sum(start <= at < start + 10 for at in instants) for start in range(400, 600, 10)) < 100
+
+
+def test_same_person_same_instant() -> None:
+    token = AccessToken("t", 0, 1000)
+    assert refresh_at(token, "ada") == refresh_at(token, "ada")
+
+
+@pytest.mark.parametrize(
+    "issued, expires", [pytest.param(10, 10, id="born dead"), pytest.param(10, 5, id="born after its end")]
+)
+def test_token_without_life_is_due_at_its_end(issued: float, expires: float) -> None:
+    assert refresh_at(AccessToken("t", issued, expires), "ada") == expires
+
+
+@pytest.mark.parametrize("now, left", [(0, 100), (60, 40), (100, 0), (1000, 0)])
+def test_seconds_left(now: float, left: float) -> None:
+    assert AccessToken("t", 0, 100).seconds_left(now) == left
+
+
+@pytest.mark.parametrize(
+    "failures, pause", [(0, 5), (1, 5), (2, 10), (3, 20), (7, 300), pytest.param(10**6, 300, id="no overflow")]
+)
+def test_retry_pause(failures: int, pause: float) -> None:
+    assert retry_pause(failures) == pause
+
+
+def test_token_has_no_face() -> None:
+    assert "secret" not in repr(AccessToken("secret", 0, 1))
