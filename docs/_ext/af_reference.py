@@ -108,8 +108,10 @@ def inner_model(annotation: Any) -> tuple[type[BaseModel] | None, str]:
 
 
 def row_of(name: str, field: FieldInfo) -> tuple[str, ...]:
-    """One key of a part."""
-    return f"`{name}`", field.description or "", wanted(field.annotation, field.metadata), left_out(field)
+    """One key of a part; a part inside it is told by its own first sentence."""
+    inner, _ = inner_model(field.annotation)
+    about = field.description or (inspect.getdoc(inner) or "").partition("\n")[0] if inner else field.description
+    return f"`{name}`", about or "", wanted(field.annotation, field.metadata), left_out(field)
 
 
 def wanted(annotation: Any, metadata: list[Any]) -> str:
