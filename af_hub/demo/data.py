@@ -1,6 +1,6 @@
 """The demo's data: ROOT files that look like NanoAOD, with a dimuon spectrum in which the peaks are where physics has them.
 
-Serves the hop "data": the files lie under the origin's root as ``/store/user/af-hub/dimuon-N.root``. Promises: the same recipe
+Serves the hop "data": the files lie under the origin's root as ``/store/user/af-hub/dimuon-RECIPE/dimuon-N.root``. Promises: the same recipe
 gives the same events on every machine; a file is there whole or not at all; what is there already is not written again. Leaves
 serving them to :mod:`af_hub.testing.xrootd` and reading them to the welcome notebook.
 
@@ -11,6 +11,7 @@ is smeared by about one per cent, as a tracker does it, so that the width of a p
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -28,7 +29,6 @@ from af_hub.errors import Unavailable
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-FOLDER = "store/user/af-hub"
 MANIFEST = "dimuon.json"
 MUON_MASS = 0.1056583755
 Z_WIDTH = 2.4955
@@ -57,6 +57,12 @@ class Recipe:
     events: int = 75_000
     chunk: int = 15_000
 
+    @property
+    def folder(self) -> str:
+        """Under the origin's root. Another recipe has another folder: caches take a file at one path for the same for ever."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"store/user/af-hub/dimuon-{digest[:8]}"
+
     def names(self) -> list[str]:
         """The names of the files, in order."""
         return [f"dimuon-{index}.root" for index in range(self.files)]
@@ -66,8 +72,14 @@ class Recipe:
 class Dataset:
     """Files that are there, and where clients find them."""
 
-    folder: Path
+    root: Path
+    recipe: Recipe
     manifest: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are on disk."""
+        return self.root / self.recipe.folder
 
     @property
     def size(self) -> int:
@@ -76,7 +88,7 @@ class Dataset:
 
     def paths(self) -> list[str]:
         """What follows ``root://origin`` in a URL: ``//store/...``."""
-        return [f"//{FOLDER}/{name}" for name in self.manifest["files"]]
+        return [f"//{self.recipe.folder}/{name}" for name in self.manifest["files"]]
 
     def urls(self, origin: str) -> list[str]:
         """Each file at an origin given as ``root://host:port``."""
@@ -258,7 +270,7 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 def existing_dataset(root: Path, recipe: Recipe) -> Dataset | None:
     """What an earlier run left, if it is of this recipe, complete and undamaged."""
-    folder = root / FOLDER
+    folder = root / recipe.folder
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         whole = manifest["recipe"] == asdict(recipe) and all(
@@ -266,7 +278,7 @@ def existing_dataset(root: Path, recipe: Recipe) -> Dataset | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Dataset(folder, manifest) if whole else None
+    return Dataset(root, recipe, manifest) if whole else None
 
 
 def make_dataset(root: Path, recipe: Recipe | None = None, progress: Progress = lambda _: None) -> Dataset:
@@ -275,7 +287,7 @@ def make_dataset(root: Path, recipe: Recipe | None = None, progress: Progress = 
     Parameters
     ----------
     root
-        Folder that the origin exports; the files go to ``root/store/user/af-hub``.
+        Folder that the origin exports; the files go to a folder below ``store`` in it.
     progress
         Called with a few words before each file.
 
@@ -287,7 +299,7 @@ def make_dataset(root: Path, recipe: Recipe | None = None, progress: Progress = 
     recipe = recipe or Recipe()
     if found := existing_dataset(root, recipe):
         return found
-    folder = root / FOLDER
+    folder = root / recipe.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
@@ -302,7 +314,7 @@ def make_dataset(root: Path, recipe: Recipe | None = None, progress: Progress = 
         raise Unavailable(
             f"the demo data could not be written to {folder}: {error.strerror}; free about 120 MB there"
         ) from error
-    return Dataset(folder, manifest)
+    return Dataset(root, recipe, manifest)
 
 
 def main() -> None:

@@ -134,8 +134,10 @@ class Server:
         """What the configuration in ``hub_config/xrootd`` takes from the environment."""
         return {
             "AF_XROOTD_PORT": str(self.port or "any"),
-            "AF_XROOTD_DATA": str(self.data_folder),
-            "AF_XROOTD_RUN": str((self.folder / "run").resolve()),
+            # Its own folder by a name that is short and has no space: XRootD makes Unix sockets there, whose paths may have 107
+            # bytes only, and its configuration takes a space for the end of a value.
+            "AF_XROOTD_DATA": "/proc/self/cwd/data",
+            "AF_XROOTD_RUN": "/proc/self/cwd/run",
             "AF_XROOTD_CLIENTS": "127.0.0.1",
         }
 
@@ -149,10 +151,9 @@ class Server:
         """
         if os.geteuid() == 0:
             raise Unavailable("XRootD's servers refuse to run as root: start this as an ordinary user")
-        for folder in (self.data_folder, self.folder / "run"):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.make_folders()
         self.log.unlink(missing_ok=True)
-        argv = xrootd_command(self.programs, "-c", str(CONFIG / f"{self.name}.cfg"), "-n", self.name)
+        argv = xrootd_command(self.programs, "-c", str(CONFIG / f"{self.name}.cfg"))
         # The whole environment: a client configuration of the caller would send the cache to itself.
         self.daemon = Daemon(f"XRootD {self.name}", argv, self.log, self.variables(), cwd=self.folder).start()
         try:
@@ -161,6 +162,15 @@ class Server:
             self.stop()
             raise
         return self
+
+    def make_folders(self) -> None:
+        """Make what it needs: ``run``, and ``data``, which may be a link to data elsewhere."""
+        for folder in (self.data_folder, self.folder / "run"):
+            folder.mkdir(parents=True, exist_ok=True)
+        link = self.folder / "data"
+        if self.data:
+            link.unlink(missing_ok=True)
+            link.symlink_to(self.data_folder)
 
     def serves(self) -> bool:
         """Whether it has said its port and answers there."""

@@ -64,7 +64,7 @@ def test_the_same_recipe_gives_the_same_events(tmp_path):
     for name in ("a", "b"):
         make_dataset(tmp_path / name, SMALL)
     for name in SMALL.names():
-        one, two = (uproot.open(tmp_path / side / "store/user/af-hub" / name)["Events"].arrays() for side in ("a", "b"))
+        one, two = (uproot.open(tmp_path / side / SMALL.folder / name)["Events"].arrays() for side in ("a", "b"))
         assert one.to_list() == two.to_list()
 
 
@@ -80,10 +80,10 @@ def test_files_differ_and_so_do_seeds():
 
 def test_it_looks_like_nanoaod(tmp_path):
     dataset = make_dataset(tmp_path, SMALL)
-    events = uproot.open(tmp_path / "store/user/af-hub/dimuon-1.root")["Events"]
+    events = uproot.open(dataset.folder / "dimuon-1.root")["Events"]
 
     assert dataset.urls("root://origin:1094/") == [
-        f"root://origin:1094//store/user/af-hub/dimuon-{n}.root" for n in (0, 1)
+        f"root://origin:1094//{SMALL.folder}/dimuon-{n}.root" for n in (0, 1)
     ]
     assert events.num_entries == SMALL.events
     assert {"nMuon", "Muon_pt", "Muon_eta", "Muon_phi", "Muon_mass", "Muon_charge", "nJet", "run", "event"} <= set(
@@ -91,6 +91,13 @@ def test_it_looks_like_nanoaod(tmp_path):
     )
     assert len(events.keys()) > 35
     assert events["event"].array()[0] == SMALL.events
+
+
+def test_another_recipe_has_another_path(tmp_path):
+    one, other = (make_dataset(tmp_path, Recipe(files=1, events=100, chunk=100, seed=seed)) for seed in (1, 2))
+
+    assert not set(one.paths()) & set(other.paths())
+    assert all(path.startswith("//store/user/af-hub/dimuon-") for path in one.paths())
 
 
 def test_what_is_there_is_not_written_again(tmp_path):

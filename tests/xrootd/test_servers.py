@@ -163,6 +163,14 @@ def test_a_server_that_cannot_serve_says_why(service, tmp_path):
         Origin(xrootd_folder(), tmp_path / "second", host="127.0.0.1", port=service.origin.port).start()
 
 
+def test_a_deep_folder_with_a_space_will_do(service, tmp_path):
+    folder = tmp_path / ("a b" * 30) / ("c" * 60)
+    with open_data_service(folder, service.origin.data) as deep:
+        answer = read(f"{deep.origin.url}//store/one", deep.client_environment(tmp_path / "deep"))
+
+    assert (answer["bytes"], answer["server"]) == (SIZE, f"{deep.cache.host}:{deep.cache.port}")
+
+
 def test_the_programs_are_got_once(service):
     said = []
 
