@@ -8,16 +8,20 @@ map are :mod:`af_hub.condor.mapping`'s, and empty at first, so that nobody is ma
 What is not real: sites are addresses of this machine without a firewall, and all daemons and jobs run as one user.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping as Names
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from af_hub.condor import mapper
+from af_hub.condor.mapping import Mapping, Person, compile_mapping
 from af_hub.errors import Unavailable
+from af_hub.policy.load import load_policy
 from af_hub.testing import keeper
 from af_hub.testing.condor_files import (
     FOLDERS,
@@ -28,6 +32,9 @@ from af_hub.testing.condor_files import (
     write_private,
 )
 from af_hub.testing.process import Daemon
+
+if TYPE_CHECKING:
+    from af_hub.testing.iam import DemoIAM
 
 CONFIGURATION = Path(__file__).parents[2] / "hub_config" / "condor"
 CENTRAL, ACCESS = "central-manager", "access-point"
@@ -55,13 +62,13 @@ class RealPool:
 
     folder: Path
     prefix: Path
-    sites: Mapping[str, str] = field(default_factory=lambda: {"T2_A": "127.0.1.1", "T2_B": "127.0.2.1"})
+    sites: Names[str, str] = field(default_factory=lambda: {"T2_A": "127.0.1.1", "T2_B": "127.0.2.1"})
     domain: str = "af-hub.test"
     audience: str = "htcondor.af-hub.test"
     schedd: str = "schedd@af-hub.test"
     cpus: int = 8
     memory: int = 16384
-    worker_environment: Mapping[str, str] = field(default_factory=dict)
+    worker_environment: Names[str, str] = field(default_factory=dict)
     python: str = sys.executable
     collector: str = field(default="", init=False)
     _masters: list[Daemon] = field(default_factory=list, init=False, repr=False)
@@ -131,6 +138,12 @@ class RealPool:
     def reconfig(self) -> None:
         """Let the access point read its configuration and the accounting map again."""
         self.tool("condor_reconfig", "-daemon", "schedd")
+
+    def map_people(self, mapping: Mapping) -> None:
+        """Put table and accounting map in force, as :mod:`af_hub.condor.watch` does in a facility."""
+        write_private(self.mapping_table, mapping.table)
+        write_private(self.accounting_map, mapping.accounting_map)
+        self.reconfig()
 
     def seed_issuer(self, issuer: str, jwks: str) -> None:
         """Make the daemons know an issuer's public keys (a JWK set as text), without asking it."""
@@ -205,7 +218,7 @@ class RealPool:
         limits = [word for right in rights for word in ("-authz", right)]
         return self.tool("condor_token_create", "-identity", f"{name}@{self.domain}", "-key", key, *limits, role=role)
 
-    def _configure(self, role: str, address: str, variables: Mapping[str, str], files: list[str]) -> None:
+    def _configure(self, role: str, address: str, variables: Names[str, str], files: list[str]) -> None:
         local = self.folder / role
         for name in FOLDERS:
             (local / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -223,10 +236,10 @@ class RealPool:
             "AF_MAPPING_TABLE": str(self.mapping_table),
         }
         paths = [CONFIGURATION / name for name in files]
-        text = describe_daemons(local, self.prefix, address, hostname, common | dict(variables), paths)
+        text = describe_daemons(local, self.prefix, address, hostname, {**common, **variables}, paths)
         write_private(local / "etc/condor_config", text)
 
-    def _start_master(self, role: str, address: str, variables: Mapping[str, str], files: list[str]) -> Daemon:
+    def _start_master(self, role: str, address: str, variables: Names[str, str], files: list[str]) -> Daemon:
         self._configure(role, address, variables, files)
         # HTCondor's daemons and jobs leave every process group that they are put into.
         argv = [sys.executable, "-I", "-S", keeper.__file__, str(self.prefix / "usr/sbin/condor_master"), "-f"]
@@ -252,3 +265,21 @@ def read_line(path: Path) -> str:
         return path.read_text().split("\n", 1)[0]
     except OSError:
         return ""
+
+
+def why_not_here() -> str:
+    """Why this process cannot start a pool, as a sentence; empty when it can."""
+    if os.geteuid() == 0:
+        return (
+            "HTCondor's daemons run as an ordinary user here, not as root; "
+            "put `unshare -U --map-user=65534 --map-group=65534` before the command"
+        )
+    return ""
+
+
+def map_demo_people(pool: RealPool, iam: "DemoIAM") -> None:
+    """Let the pool know an IAM's keys, and its users as ``hub_config/facility.yaml`` says."""
+    policy = load_policy(CONFIGURATION.parent / "facility.yaml", lenient=True)
+    people = [Person(iam.issuer, user.subject, user.username) for user in iam.users.values()]
+    pool.seed_issuer(iam.issuer, json.dumps(iam.keys.published()))
+    pool.map_people(compile_mapping(policy, people))

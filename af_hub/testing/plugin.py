@@ -14,11 +14,12 @@ import pytest
 from af_hub.testing.require import unavailable
 
 if TYPE_CHECKING:
-    from af_hub.testing.xrootd import DataService
+    from af_hub.testing.condor import RealPool
     from af_hub.testing.forwarder import RunningForwarder
     from af_hub.testing.hub import RealHub
     from af_hub.testing.iam import DemoIAM
     from af_hub.testing.iam_tokens import DemoUser
+    from af_hub.testing.xrootd import DataService
 
 
 class Golden(Protocol):
@@ -113,3 +114,21 @@ def xrootd(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[DataService]":
         except Unavailable as reason:
             unavailable(f"no XRootD servers: {reason}")
         yield service
+
+
+@pytest.fixture(scope="session")
+def condor_pool(iam: "DemoIAM", tmp_path_factory: pytest.TempPathFactory) -> "Iterator[RealPool]":
+    """A real HTCondor pool of two sites, which knows the keys and users of ``iam`` as ``hub_config/facility.yaml`` says."""
+    from af_hub.errors import Unavailable
+    from af_hub.testing.condor import RealPool, map_demo_people, why_not_here
+    from af_hub.testing.condor_prefix import find_condor
+
+    if reason := why_not_here():
+        unavailable(reason)
+    try:
+        prefix = find_condor()
+    except Unavailable as error:
+        unavailable(f"no HTCondor: {error}")
+    with RealPool(tmp_path_factory.mktemp("condor"), prefix) as running:
+        map_demo_people(running, iam)
+        yield running
