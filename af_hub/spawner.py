@@ -27,7 +27,7 @@ from af_hub.policy.model import Policy
 from af_hub.session import fragments
 from af_hub.session.folders import make_home, new_session_folder, safe_name, write_files
 from af_hub.session.fragments import SessionFragment
-from af_hub.session.machine import free_now
+from af_hub.session.machine import describe_size, free_now
 from af_hub.session.options import Reason, SessionOptions, check_choice, read_form
 from af_hub.session.processes import Identity, marked
 from af_hub.session.supervisor import MARK
@@ -210,7 +210,12 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
                     for name in rights.images
                 ],
                 sizes=[
-                    {"name": name, "title": policy.sizes[name].title, "warning": free.lacks(policy.sizes[name])}
+                    {
+                        "name": name,
+                        "title": policy.sizes[name].title,
+                        "description": describe_size(policy.sizes[name]),
+                        "warning": free.lacks(policy.sizes[name]),
+                    }
                     for name in rights.sizes
                 ],
                 chosen=chosen.choice,

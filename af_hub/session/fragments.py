@@ -7,11 +7,13 @@ into that folder later, from the agent.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from af_hub.errors import FragmentConflict
 from af_hub.forwarder.dask_settings import CLIENT, as_environment
-from af_hub.policy.model import Pool
+
+if TYPE_CHECKING:  # the session agent reads names from here, and has no pydantic
+    from af_hub.policy.model import Pool
 
 TOKEN_FILE = "token"  # noqa: S105
 AGENT_SOCKET = "agent.sock"
@@ -91,7 +93,7 @@ def dask_fragment(folder: str, controller_url: str, sites: tuple[str, ...]) -> S
     )
 
 
-def condor_fragment(pool: Pool) -> SessionFragment:
+def condor_fragment(pool: "Pool") -> SessionFragment:
     """HTCondor's tools and bindings in the session: this pool, by token and nothing else, no file of the machine's own HTCondor.
 
     The names are HTCondor's configuration macros (manual, section "Configuration Macros"), given by environment. It finds the

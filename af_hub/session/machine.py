@@ -50,6 +50,11 @@ def free_now() -> Free:
     return read_free(Path("/proc/meminfo").read_text(), Path("/proc/loadavg").read_text(), len(os.sched_getaffinity(0)))
 
 
+def describe_size(size: Size) -> str:
+    """``1 core, 2 GiB memory``."""
+    return f"{size.cpus:g} core{'' if size.cpus == 1 else 's'}, {describe_bytes(size.memory)} memory"
+
+
 def _rounded(amount: int) -> int:
     """To a tenth of a GiB, or a whole one from ten on: nobody needs more."""
     gib = amount / 2**30

@@ -3,7 +3,7 @@
 import pytest
 
 from af_hub.policy.model import Size
-from af_hub.session.machine import Free, free_now, read_free
+from af_hub.session.machine import Free, describe_size, free_now, read_free
 
 MEMINFO = "MemTotal:       24576000 kB\nMemFree:  1 kB\nMemAvailable:    5242880 kB\nHugePages_Total:       0\n"
 
@@ -38,6 +38,11 @@ def test_sentence() -> None:
 def test_what_is_lacking(cpus: float, memory: int, words: str) -> None:
     lacks = Free(2, 4, 5 * 2**30, 8 * 2**30).lacks(Size(title="x", cpus=cpus, memory=memory))
     assert lacks.startswith(words) and bool(lacks) == bool(words)
+
+
+@pytest.mark.parametrize("cpus, words", [(1, "1 core, 2 GiB memory"), (0.5, "0.5 cores, 2 GiB memory")])
+def test_size_in_words(cpus: float, words: str) -> None:
+    assert describe_size(Size(title="x", cpus=cpus, memory=2 << 30)) == words
 
 
 def test_this_machine_says_something() -> None:

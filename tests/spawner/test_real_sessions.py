@@ -74,9 +74,23 @@ class Person:
     @property
     def folder(self) -> Path | None:
         """The folder of the running session."""
-        folders = list((self.hub.plan.folder / "run").glob("*"))
-        assert len(folders) < 2
-        return folders[0] if folders else None
+        plans = (self.hub.plan.folder / "run").glob("*/plan.json")
+        mine = [plan.parent for plan in plans if Path(json.loads(plan.read_text())["home"]).name == self.username]
+        assert len(mine) < 2
+        return mine[0] if mine else None
+
+    def start(self) -> Path:
+        """Start a session from the page; its folder."""
+        answer = self.press_start(image="python-base", size="small")
+        assert answer.status_code == 200, answer.text
+        assert self.wait_ready().get("ready"), self.log.read_text()
+        assert self.folder
+        return self.folder
+
+    @property
+    def log(self) -> Path:
+        """The log of the session."""
+        return self.hub.plan.folder / f"log/session-{self.username}.log"
 
 
 def supervisor_of(folder: Path) -> Identity:
@@ -101,13 +115,24 @@ def analyst(hub: RealHub) -> Iterator[Person]:
 
 @pytest.fixture
 def session(analyst: Person) -> Path:
-    """The folder of a session that the analyst started from the page."""
-    answer = analyst.press_start(image="python-base", size="small")
-    assert answer.status_code == 200, answer.text
-    assert analyst.wait_ready().get("ready"), (analyst.hub.plan.folder / "log/session-cms-analyst.log").read_text()
-    folder = analyst.folder
-    assert folder
-    return folder
+    """The folder of a new session of the analyst."""
+    return analyst.start()
+
+
+@pytest.fixture(scope="module")
+def colleague(hub: RealHub) -> Iterator[Person]:
+    """Somebody with a session that tests share, and leave running."""
+    person = Person(hub, "cms-colleague")
+    person.start()
+    yield person
+    person.stop()
+
+
+@pytest.fixture
+def shared(colleague: Person) -> Path:
+    """The folder of that session."""
+    assert colleague.folder
+    return colleague.folder
 
 
 def until(holds: Callable[[], bool], seconds: float = 30) -> None:
@@ -135,9 +160,9 @@ def test_session_has_what_it_needs_and_leaves_nothing(analyst: Person, session: 
     assert [process for process in processes if process.alive()] == []
 
 
-def test_session_knows_its_own_secrets_only(analyst: Person, session: Path) -> None:
-    supervisor = supervisor_of(session)
-    token = (session / "token").read_bytes()
+def test_session_knows_its_own_secrets_only(colleague: Person, shared: Path) -> None:
+    supervisor = supervisor_of(shared)
+    token = (shared / "token").read_bytes()
     seen = b""
     for pid in [supervisor.pid, *descendants(supervisor.pid)]:
         process = Path(f"/proc/{pid}")
@@ -145,8 +170,8 @@ def test_session_knows_its_own_secrets_only(analyst: Person, session: Path) -> N
         hub_tokens = [line.partition(b"=")[2] for line in environment.split(b"\0") if b"_API_TOKEN=" in line]
         assert all(hub_token not in argv for hub_token in hub_tokens)
         seen += argv + environment
-    log = (analyst.hub.plan.folder / "log/session-cms-analyst.log").read_bytes()
-    plan = analyst.hub.plan
+    log = colleague.log.read_bytes()
+    plan = colleague.hub.plan
     for name in ("crypt_key", "iam_client_secret", "controller_token", "proxy_password"):
         assert (plan.folder / name).read_bytes().strip() not in seen + log
     assert token not in seen + log
@@ -154,9 +179,9 @@ def test_session_knows_its_own_secrets_only(analyst: Person, session: Path) -> N
         assert name not in seen
 
 
-def test_hub_token_of_the_session_is_narrow(analyst: Person, session: Path) -> None:
-    hub_token = json.loads((session / "agent.json").read_text())["hub_token"]
-    found = analyst.hub.api(hub_token).get("/user").json()
+def test_hub_token_of_the_session_is_narrow(colleague: Person, shared: Path) -> None:
+    hub_token = json.loads((shared / "agent.json").read_text())["hub_token"]
+    found = colleague.hub.api(hub_token).get("/user").json()
     assert {scope.partition("!")[0] for scope in found["scopes"]} <= {
         "users:activity",
         "read:users:activity",
@@ -167,8 +192,8 @@ def test_hub_token_of_the_session_is_narrow(analyst: Person, session: Path) -> N
         "read:users:groups",
     }
     assert "custom:af-token:read" in found["scopes"]
-    assert analyst.hub.api(hub_token).get("/af/token").status_code == 200
-    assert analyst.hub.api(hub_token).post("/users/cms-analyst/tokens").status_code == 403
+    assert colleague.hub.api(hub_token).get("/af/token").status_code == 200
+    assert colleague.hub.api(hub_token).post("/users/cms-colleague/tokens").status_code == 403
 
 
 def test_next_hub_adopts_the_session_and_can_end_it(analyst: Person, session: Path) -> None:
@@ -196,21 +221,21 @@ def test_killed_supervisor_is_noticed_and_swept_up(analyst: Person, session: Pat
     assert not session.exists()
 
 
-def test_killed_agent_comes_back(analyst: Person, session: Path) -> None:
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(session / "agent.sock")), base_url="http://agent") as http:
+def test_killed_agent_comes_back(colleague: Person, shared: Path) -> None:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(shared / "agent.sock")), base_url="http://agent") as http:
         pid = http.get("/health").json()["pid"]
     os.kill(pid, signal.SIGKILL)
 
     def back() -> bool:
         try:
-            transport = httpx.HTTPTransport(uds=str(session / "agent.sock"))
+            transport = httpx.HTTPTransport(uds=str(shared / "agent.sock"))
             with httpx.Client(transport=transport, base_url="http://agent") as http:
                 return bool(http.get("/health").json()["pid"] != pid)
         except httpx.TransportError:
             return False
 
     until(back)
-    assert analyst.browser.get("/user/cms-analyst/lab").status_code == 200
+    assert colleague.browser.get("/user/cms-colleague/lab").status_code == 200
 
 
 @pytest.mark.parametrize(
