@@ -149,6 +149,8 @@ def test_session_has_what_it_needs_and_leaves_nothing(analyst: Person, session: 
     assert stat.S_IMODE(session.stat().st_mode) == 0o700
     assert (session / "token").read_text().count(".") == 2, "a JWT"
     assert (session / "agent.sock").is_socket()
+    told = json.loads((session / "agent.json").read_text())
+    assert told["controller_url"] == f"{analyst.hub.url}services/af-controller/"
     files = analyst.browser.get("/user/cms-analyst/api/contents").json()["content"]
     assert [file["name"] for file in files] == ["Welcome.ipynb"]
     supervisor = supervisor_of(session)
