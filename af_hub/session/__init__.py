@@ -1,5 +1,5 @@
-"""A session: what is chosen, what it gets, and the process beside the user's server.
+"""A session: what is chosen, what it gets, and the process beside the user's server. The spawners that use it are in :mod:`af_hub.spawner`.
 
-Read in this order: options and fragments (pure), tokenfile, keys, attachments, agent, processes, supervisor. The data fragment is in
-xrootd. The spawners that use them are in :mod:`af_hub.spawner`.
+Read in this order: options, fragments and xrootd (pure), machine, folders, tokenfile, freshness, keys, controller, attachments, bridge,
+agent, processes, supervisor, probes. The form of the spawn page is in page.
 """
