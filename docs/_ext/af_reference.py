@@ -66,11 +66,11 @@ class Reference(SphinxDirective):
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table; empty when it would have no rows."""
-    if not rows:
-        return ""
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"
+    """A Markdown table without the columns in which nothing stands; empty when it would have no rows."""
+    filled = [number for number in range(len(head)) if any(row[number] for row in rows)]
+    lines = [[line[number].replace("|", r"\|") for number in filled] for line in (head, *rows)]
+    lines.insert(1, ["---"] * len(filled))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) if rows else ""
 
 
 # ------------------------------------------------------------------------------------------ facility.yaml
@@ -207,24 +207,30 @@ class RestReference(Reference):
     """Every operation of an OpenAPI document; the argument names a function that makes one."""
 
     def sections(self, found: Callable[[], dict[str, Any]]) -> Iterator[tuple[str, str]]:
-        """Operations by path, then the values that they take and give."""
+        """Operations in one table, then the values that they take and give."""
         document = found()
-        for path, operations in document["paths"].items():
-            for method, operation in operations.items():
-                yield f"`{method.upper()} {path}`", operation_text(operation)
+        operations = [
+            operation_row(f"{method.upper()} {path}", operation)
+            for path, methods in document["paths"].items()
+            for method, operation in methods.items()
+        ]
+        yield "Requests", table(("request", "what it does", "takes", "answers"), operations)
         for name, schema in document.get("components", {}).get("schemas", {}).items():
             if not name.startswith(("HTTPValidationError", "ValidationError")):
                 yield f"`{name}`", schema_text(schema)
 
 
-def operation_text(operation: dict[str, Any]) -> str:
+def operation_row(request: str, operation: dict[str, Any]) -> tuple[str, ...]:
     """What it does, what it takes, what it answers when all is well."""
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-    taken = f" Takes {schema_name(body)}." if body else ""
-    answers = "; ".join(
-        f"{code}: {answer_schema(answer)}" for code, answer in operation["responses"].items() if code < "300"
+    answers = [f"{code} {answer_schema(answer)}" for code, answer in operation["responses"].items() if code < "300"]
+    about = operation.get("description") or operation.get("summary", "")
+    return (
+        f"`{request}`",
+        inspect.cleandoc(about).replace("\n", " "),
+        schema_name(body) if body else "",
+        ", ".join(answers),
     )
-    return f"{operation.get('description') or operation.get('summary', '')}{taken} Answers {answers}."
 
 
 def answer_schema(answer: dict[str, Any]) -> str:
