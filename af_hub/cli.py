@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -48,12 +49,12 @@ def main() -> None:
 @click.option(
     "--database",
     type=click.Path(path_type=Path),
-    default=lambda: os.environ.get("AF_HUB_RECORDS", CHECKOUT / ".demo" / "hub" / "af_hub.sqlite"),
+    default=lambda: os.environ.get("AF_HUB_RECORDS", CHECKOUT / ".demo" / "hub" / "keeper.sqlite"),
     help="Where the hub records claims; AF_HUB_RECORDS, else the demo's.",
 )
 @facility_option
 def explain(
-    username: str | None, claims_file: click.utils.LazyFile | None, groups: str | None, database: Path, facility_file: Path
+    username: str | None, claims_file: TextIO | None, groups: str | None, database: Path, facility_file: Path
 ) -> None:
     """What the policy gives USERNAME and which rule gave it.
 
@@ -81,12 +82,15 @@ def demo_setup() -> None:
 
 @main.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=CHECKOUT / ".demo", help="Where it keeps its files.")
-@click.option("--port", default=8000, show_default=True, help="The hub's port; another free one is taken when it is in use.")
-def demo(folder: Path, port: int) -> None:
+@click.option(
+    "--port", default=8000, show_default=True, help="The hub's port; another free one is taken when it is in use."
+)
+@click.option("--ready-fd", type=int, help="For programs: a descriptor that gets one line of JSON with addresses.")
+def demo(folder: Path, port: int, ready_fd: int | None) -> None:
     """Run the facility on this machine until Ctrl-C."""
     from af_hub.demo.facility import run
 
-    run(CHECKOUT, folder, port)
+    run(CHECKOUT, folder, port, ready_fd)
 
 
 @main.command("demo-check")

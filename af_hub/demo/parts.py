@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from af_hub.demo.data import make_dataset
 from af_hub.errors import Unavailable
-from af_hub.testing.condor import condor_prefix
+from af_hub.testing.condor_prefix import find_condor
 from af_hub.testing.debian import cache_folder
 from af_hub.testing.xrootd import xrootd_folder
 
@@ -39,12 +40,12 @@ class Part:
 
 def parts(checkout: Path) -> list[Part]:
     """All of them, the slow ones first."""
-    images = [Part(f"image {name}", lambda say, name=name: image(checkout, name, say)) for name in IMAGES]
+    images = [Part(f"image {name}", partial(image, checkout, name)) for name in IMAGES]
     return [
         *images,
-        Part("HTCondor", condor_prefix),
+        Part("HTCondor", find_condor),
         Part("XRootD", xrootd_folder),
-        Part("data", lambda say: data_folder(say)),
+        Part("data", data_folder),
     ]
 
 
@@ -92,7 +93,9 @@ def image(checkout: Path, name: str, say: Progress) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     python = str(folder / "bin" / "python")
     _run([sys.executable, "-m", "venv", str(folder)])
-    _run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(lock)])
+    _run(
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(lock)]
+    )
     packages = next((folder / "lib").glob("python3.*/site-packages"))
     (packages / "af_hub.pth").write_text(f"{checkout}\n")
     stamp.write_text(wanted)
@@ -109,7 +112,9 @@ def data_folder(say: Progress) -> Path:
 
 def _run(argv: list[str]) -> None:
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=PIP_SECONDS, env={**os.environ, "PIP_NO_INPUT": "1"})
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=PIP_SECONDS, env={**os.environ, "PIP_NO_INPUT": "1"}
+        )
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"{' '.join(argv[:5])} ... took more than {PIP_SECONDS} s") from error
     if done.returncode:

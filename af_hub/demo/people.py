@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -10,7 +11,7 @@ import yaml
 from af_hub.errors import ClaimsError
 from af_hub.iam.claims import Claims, normalise_groups, read_claims
 from af_hub.policy.model import Policy
-from af_hub.tokens.records import recorded_claims
+from af_hub.tokens.records import read_record
 
 USERS_FILE = Path(__file__).with_name("users.yaml")
 
@@ -48,13 +49,13 @@ def find_claims(
         found = json.load(claims_file)
         return read_claims(found, found.get("iss", issuer)), claims_file.name
     assert username is not None
-    if database.exists():
-        recorded = recorded_claims(database, username)
-        if recorded is not None:
-            return recorded.claims, f"what the hub recorded at {recorded.seen_at:%Y-%m-%d %H:%M} UTC ({database})"
+    record = read_record(database, username)
+    if record is not None:
+        seen = datetime.fromtimestamp(record.seen_at, UTC)
+        return record.claims, f"what the IAM said at {seen:%Y-%m-%d %H:%M} UTC (recorded in {database})"
     claims = next((person for person in demo_claims(issuer) if person.username == username), None)
     if claims is None:
         known = ", ".join(person.username for person in demo_claims(issuer))
         where = f"{database} knows no login of them" if database.exists() else f"there is no {database}"
         raise ClaimsError(f"nothing is known of {username!r}: {where}, and the demo's user file has {known}")
-    return claims, f"the demo's user file ({USERS_FILE.name}); the hub has recorded no login"
+    return claims, f"the demo's user file ({USERS_FILE.name}); no login is recorded"

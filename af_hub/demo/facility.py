@@ -1,0 +1,325 @@
+"""The whole facility as processes of one user on one machine, in one folder.
+
+Order: who needs an address waits for it. The IAM, XRootD, and the keys with the forwarder begin at once; the pool waits for the
+cache's address, the hub for the pool's, the controller for the hub's. The homes of earlier runs stay, everything else is new.
+
+Limits, printed at the start: one OS user, so that code in one session can read the others; sites are addresses of this machine
+without a firewall; the cache asks for no token.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from af_hub.demo.data import make_dataset
+from af_hub.demo.parts import data_folder, images_folder
+from af_hub.demo.people import demo_users
+from af_hub.demo.processes import adopt_orphans, end_descendants
+from af_hub.errors import Unavailable
+from af_hub.ready import say_ready
+from af_hub.session.xrootd import PLUGIN_CONFIGURATION, PLUGIN_FILE, xrootd_environment
+from af_hub.testing.condor import RealPool
+from af_hub.testing.condor_prefix import find_condor
+from af_hub.testing.hub import FACILITY, HubPlan, free_port, hub_daemon, hub_serves, iam_daemon, proxy_daemon
+from af_hub.testing.iam import ISSUER
+from af_hub.testing.process import Daemon
+from af_hub.testing.xrootd import Cache, Origin, xrootd_folder
+
+# A Unix socket's path has at most 107 bytes, and the longest below our folder needs about 50 of them.
+LONGEST_FOLDER = 55
+ORIGIN_ADDRESS = "127.0.3.1"
+HUB_SECONDS = 60
+
+
+@dataclass
+class Facility:
+    """Everything that runs; ``start`` and ``stop`` it once.
+
+    Parameters
+    ----------
+    folder
+        Where all of it lies, mode 0700.
+    port
+        The hub's; any free one when 0.
+    """
+
+    checkout: Path
+    folder: Path
+    port: int = 0
+    facility_file: Path = FACILITY
+    daemons: list[Daemon] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        self.folder = self.folder.resolve()
+        clear(self.folder)
+        self.plan = HubPlan(self.folder / "hub", public_port=self.port, facility=self.facility_file)
+        programs = xrootd_folder()
+        self.origin = Origin(programs, self.folder / "origin", data_folder(lambda _: None), ORIGIN_ADDRESS)
+        self.cache = Cache(programs, self.folder / "cache", permitted=ORIGIN_ADDRESS)
+        self.pool: RealPool | None = None
+        self.forwarder: dict[str, Any] = {}
+        self.iam: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Start all parts; what has started is stopped again when one fails.
+
+        Raises
+        ------
+        Unavailable
+            When a part does not come up; the message holds the end of its log.
+        """
+        try:
+            with ThreadPoolExecutor(max_workers=4) as pool:
+                early = [pool.submit(step) for step in (self._start_iam, self._start_data, self._start_forwarder)]
+                for step in early:
+                    step.result()
+            self._start_pool()
+            self._start_hub()
+            self._start_controller()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop all parts, the last one first, then whatever they left running."""
+        while self.daemons:
+            self.daemons.pop().stop()
+        if self.pool:
+            self.pool.stop()
+        self.cache.stop()
+        self.origin.stop()
+        end_descendants()
+
+    def facts(self) -> dict[str, Any]:
+        """Addresses and places for whoever tests this facility; no secrets."""
+        assert self.pool is not None
+        return {
+            "url": self.plan.url,
+            "folder": str(self.folder),
+            "iam": self.iam["url"],
+            "controller": self.plan.controller_url,
+            "forwarder": self.forwarder,
+            "collector": self.pool.collector,
+            "schedd": self.pool.schedd,
+            "condor_prefix": str(self.pool.prefix),
+            "pool_folder": str(self.pool.folder),
+            "pool_ca": str(self.pool.ca_file),
+            "reader_tokens": str(self.pool.reader_token),
+            "origin": self.origin.url,
+            "cache": self.cache.url,
+        }
+
+    def dead(self) -> list[Daemon]:
+        """Parts that have ended though nobody told them to."""
+        return [daemon for daemon in self.daemons if not daemon.alive()]
+
+    def _begin(self, daemon: Daemon) -> Daemon:
+        self.daemons.append(daemon)
+        return daemon.start()
+
+    def _environ(self) -> dict[str, str]:
+        """What ``${NAME}`` in facility.yaml name; the whole environment of our daemons beside what each adds."""
+        assert self.pool is not None
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": os.environ.get("HOME", "/"),
+            "LANG": os.environ.get("LANG", "C.UTF-8"),
+            "AF_IAM_DISCOVERY": self.iam["discovery"],
+            "AF_IMAGES": str(images_folder(self.checkout)),
+            "AF_CONDOR_COLLECTOR": self.pool.collector,
+            "AF_CONDOR_CA_FILE": str(self.pool.ca_file),
+            "AF_XROOTD_CACHE": self.cache.url,
+        }
+
+    def _start_iam(self) -> None:
+        folder = self.folder / "iam"
+        folder.mkdir(mode=0o700)
+        self.iam = self._begin(iam_daemon(folder, [self.plan.iam_client()])).ready()
+
+    def _start_data(self) -> None:
+        self.origin.start()
+        self.cache.start()
+
+    def _start_forwarder(self) -> None:
+        # The controller's user CA is made by the controller; the forwarder gets its public half.
+        keys = Daemon(
+            "controller keys",
+            [sys.executable, "-m", "af_hub.controller", "keys", "--state", str(self.folder / "controller")],
+            self.folder / "controller-keys.log",
+        )
+        keys.start()
+        assert keys.process is not None
+        keys.process.wait(30)
+        keys.stop()
+        public_key = keys.log_tail(1)
+        folder = self.folder / "forwarder"
+        folder.mkdir(mode=0o700)
+        argv = [sys.executable, "-m", "af_hub.forwarder.server", "--listen", "127.0.0.1:0", "--ready-fd", "{ready_fd}"]
+        argv += ["--host-key", str(folder / "host.key"), "--user-ca", public_key]
+        self.forwarder = self._begin(Daemon("forwarder", argv, folder / "log")).ready()
+
+    def _start_pool(self) -> None:
+        # What a site has on its worker nodes, so that its jobs read through the cache.
+        plugins = self.folder / "site-xrootd"
+        plugins.mkdir(mode=0o700)
+        (plugins / PLUGIN_FILE).write_text(PLUGIN_CONFIGURATION)
+        environment = xrootd_environment(self.cache.url, str(plugins))
+        self.pool = RealPool(self.folder / "pool", find_condor(), worker_environment=environment)
+        self.pool.start()
+        self.pool.seed_issuer(ISSUER, json.dumps(self.iam["jwks"]))
+        people = self.folder / "people.json"
+        keys = ("subject", "username")
+        people.write_text(json.dumps([{"issuer": ISSUER} | {key: user[key] for key in keys} for user in demo_users()]))
+        argv = [
+            sys.executable,
+            "-m",
+            "af_hub.condor.watch",
+            "--policy",
+            str(self.facility_file),
+            "--people",
+            str(people),
+        ]
+        argv += ["--into", str(self.pool.mapping_table.parent), "--ready-fd", "{ready_fd}"]
+        self._begin(Daemon("mapping", argv, self.folder / "mapping.log", env=self.pool.operator_environment())).ready()
+
+    def _start_hub(self) -> None:
+        extra = self.folder / "hub" / "demo_config.py"
+        dataset = make_dataset(data_folder(lambda _: None))
+        extra.write_text(
+            f"c.LocalAFSpawner.welcome = {str(Path(__file__).with_name('Welcome.ipynb'))!r}\n"
+            f"c.LocalAFSpawner.datasets = {{'dimuon': {dataset.urls(self.origin.url)!r}}}\n"
+        )
+        self._begin(proxy_daemon(self.plan))
+        hub = self._begin(hub_daemon(self.plan, self._environ(), extra))
+        hub.wait_until(lambda: hub_serves(self.plan), HUB_SECONDS)
+
+    def _start_controller(self) -> None:
+        assert self.pool is not None
+        environ = self._environ() | {
+            "AF_FACILITY_FILE": str(self.facility_file),
+            "AF_STATE_DIR": str(self.folder / "controller"),
+            "AF_HUB_API_URL": self.plan.api_url,
+            "AF_CONTROLLER_TOKEN_FILE": str(self.plan.folder / "controller_token"),
+            "AF_PUBLIC_URL": self.plan.url,
+            "AF_FORWARDER_HOST": self.forwarder["host"],
+            "AF_FORWARDER_PORT": str(self.forwarder["port"]),
+            "AF_FORWARDER_HOST_KEY": self.forwarder["host_key"],
+            "AF_CONDOR_READER_TOKEN_FILE": str(self.pool.reader_token),
+        }
+        listen = self.plan.controller_url.removeprefix("http://")
+        argv = [sys.executable, "-m", "af_hub.controller", "--listen", listen, "--ready-fd", "{ready_fd}"]
+        self._begin(Daemon("controller", argv, self.folder / "controller.log", env=environ)).ready()
+
+
+def clear(folder: Path) -> None:
+    """Make the folder, mode 0700, and take away all that an earlier run left but the homes."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    homes, kept = folder / "hub" / "home", folder / "homes-kept"
+    if homes.is_dir():
+        homes.rename(kept)
+    for path in set(folder.iterdir()) - {kept, folder / "lock"}:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    if kept.is_dir():
+        homes.parent.mkdir(mode=0o700)
+        kept.rename(homes)
+
+
+@contextmanager
+def free_folder(wanted: Path) -> Iterator[Path]:
+    """``wanted``, or the next free one beside it when a demo runs there; a short one elsewhere when its path is too long.
+
+    The folder is ours until we leave, whatever way we end: the lock goes with the process.
+    """
+    if len(str(wanted.resolve())) > LONGEST_FOLDER:
+        with tempfile.TemporaryDirectory(prefix="af-hub-", ignore_cleanup_errors=True) as short:
+            yield Path(short)
+        return
+    for number in range(1, 100):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield folder
+            return
+    raise Unavailable(f"a demo runs in {wanted} and in each of the 98 folders after it")
+
+
+def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None) -> None:
+    """The demo until somebody ends it: Ctrl-C, SIGTERM, or the terminal's end."""
+    console = Console(highlight=False, soft_wrap=True)
+    adopt_orphans()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _as_interrupt)
+    with free_folder(folder) as place:
+        facility = Facility(checkout, place, port_or_free(port))
+        began = time.monotonic()
+        try:
+            console.print("Starting IAM, XRootD, HTCondor, forwarder, hub, controller ...")
+            facility.start()
+            describe(console, facility, time.monotonic() - began)
+            say_ready(ready_fd, **facility.facts())
+            watch(console, facility)
+        except KeyboardInterrupt:
+            console.print("\nStopping ...")
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            facility.stop()
+    console.print("Everything is stopped.")
+
+
+def watch(console: Console, facility: Facility) -> None:
+    """Wait until interrupted; say once of each part that it ended by itself."""
+    said: set[str] = set()
+    while True:
+        time.sleep(1)
+        for daemon in facility.dead():
+            if daemon.name not in said:
+                said.add(daemon.name)
+                console.print(f"[red]The {daemon.name} has ended[/]; its log is {daemon.log}")
+
+
+def describe(console: Console, facility: Facility, seconds: float) -> None:
+    """Where to go, who one may be, what does not hold here, how to end it."""
+    console.print(
+        f"\nThe facility runs after {seconds:.0f} s. Open  [bold]{facility.plan.url}[/]  and sign in as one of\n"
+    )
+    for user in demo_users():
+        console.print(f"  [bold]{user['username']:<16}[/]{' '.join(user['groups']):<20}{user['about']}")
+    console.print(
+        "\nLimits of this demo: everything runs as your own user, so code in one session can read the others';\n"
+        "the sites T2_A and T2_B are addresses of this machine without a firewall; the cache asks for no token.\n"
+        f"Files and logs: {facility.folder}\n\n[bold]Ctrl-C[/] ends all of it."
+    )
+
+
+def port_or_free(port: int) -> int:
+    """``port`` while nobody has it, else one that is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return free_port()
+        return int(probe.getsockname()[1])
+
+
+def _as_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
