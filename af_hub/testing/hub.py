@@ -4,6 +4,7 @@ Each piece is a function that hands back a :class:`~af_hub.testing.process.Daemo
 together. Secrets are made at the start and lie in files of mode 0600 in the folder, which is 0700.
 """
 
+import html
 import json
 import os
 import secrets
@@ -204,8 +205,14 @@ def sign_in(url: str, username: str, next_url: str = "/hub/home") -> httpx.Clien
     page = browser.post(page.url.join("/login"), data={"ticket": ticket, "user": username})
     if page.status_code != 200:
         browser.close()
-        raise PermissionError(f"HTTP {page.status_code}: {page.text}")
+        raise PermissionError(f"HTTP {page.status_code}: {html.unescape(message_of(page.text))}")
     return browser
+
+
+def message_of(page: str) -> str:
+    """The sentence on one of the hub's error pages."""
+    _, _, rest = page.partition("<h1>")
+    return rest.partition("</h1>")[0].strip() or page[:300]
 
 
 def xsrf_headers(browser: httpx.Client) -> dict[str, str]:
@@ -236,7 +243,8 @@ class RealHub:
     environ
         What ``${NAME}`` in facility.yaml name, beside AF_IAM_DISCOVERY; what is missing gets a place where nothing is.
     extra_config
-        Text of a further configuration file.
+        Text of a further configuration file. Without it the hub ends its sessions when it ends, unlike the one in production:
+        a test leaves nothing.
     """
 
     def __init__(
@@ -244,7 +252,7 @@ class RealHub:
         folder: Path,
         iam: DemoIAM | None = None,
         environ: Mapping[str, str] | None = None,
-        extra_config: str = "",
+        extra_config: str = "c.JupyterHub.cleanup_servers = True\n",
         controller_url: str = "",
         facility: Path = FACILITY,
     ) -> None:
@@ -298,7 +306,7 @@ class RealHub:
         for browser in self._browsers:
             browser.close()
         while self._daemons:
-            self._daemons.pop().stop()
+            self._daemons.pop().stop(grace=SECONDS)
 
     def login(self, username: str) -> httpx.Client:
         """A browser in which ``username`` is logged in; closed with the hub. See :func:`sign_in`."""

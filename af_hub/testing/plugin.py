@@ -64,7 +64,8 @@ def forwarder(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[RunningForw
 def iam() -> "Iterator[DemoIAM]":
     """A running demo IAM with the demo's users; ``iam.mint("cms-analyst", …)`` gives an access token."""
     from af_hub.testing.hub import USERS
-    from af_hub.testing.iam import DemoIAM, in_thread, read_users
+    from af_hub.testing.iam import DemoIAM, in_thread
+    from af_hub.testing.iam_oauth import read_users
 
     with in_thread(DemoIAM(read_users(USERS), [])) as running:
         yield running

@@ -14,7 +14,7 @@ browser can never read a token here. Every request leaves one line in the audit 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from jupyterhub import orm
 from jupyterhub.apihandlers.base import APIHandler
@@ -23,11 +23,9 @@ from jupyterhub.user import User
 from tornado import web
 
 from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
+from af_hub.tokens.keeper import TokenKeeper
 from af_hub.tokens.lifetime import AccessToken
 from af_hub.tokens.records import Record, describe_record
-
-if TYPE_CHECKING:
-    from af_hub.authenticator import IAMAuthenticator
 
 audit = logging.getLogger("af_hub.audit")
 
@@ -62,6 +60,15 @@ def describe_token(token: AccessToken, issuer: str) -> dict[str, object]:
     return {"access_token": token.value, "expires_at": token.expires_at, "issuer": issuer}
 
 
+class TokenSource(Protocol):
+    """What the endpoint asks of the hub's authenticator."""
+
+    keeper: TokenKeeper
+
+    async def condor_token(self, username: str) -> AccessToken:
+        """A short token for the pool, if the policy gives this user an account there."""
+
+
 class AFHandler(APIHandler):  # type: ignore[misc]
     """What the three have in common."""
 
@@ -69,10 +76,10 @@ class AFHandler(APIHandler):  # type: ignore[misc]
     about = ""
 
     @property
-    def iam(self) -> "IAMAuthenticator":
+    def iam(self) -> TokenSource:
         """Our authenticator, which holds keeper and policy."""
-        authenticator: IAMAuthenticator = self.authenticator
-        return authenticator
+        source: TokenSource = self.authenticator
+        return source
 
     def answer(self, found: dict[str, object]) -> None:
         """Send JSON that nobody may keep."""
@@ -82,7 +89,7 @@ class AFHandler(APIHandler):  # type: ignore[misc]
     def recorded(self, username: str) -> Record:
         """Who this is; 404 for a stranger."""
         self.about = username
-        record: Record | None = self.iam.keeper.record(username)
+        record = self.iam.keeper.record(username)
         if record is None:
             raise web.HTTPError(404, f"Nobody called {username!r:.80} has logged in yet.")
         return record

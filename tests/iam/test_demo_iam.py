@@ -15,7 +15,8 @@ import httpx
 import jwt
 import pytest
 
-from af_hub.testing.iam import DemoClient, DemoIAM, read_clients
+from af_hub.testing.iam import DemoIAM
+from af_hub.testing.iam_oauth import DemoClient, read_clients
 from af_hub.testing.iam_tokens import DemoUser
 from af_hub.testing.process import Daemon
 

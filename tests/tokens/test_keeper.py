@@ -16,7 +16,8 @@ from af_hub.errors import LoginRequired, Refused, Unavailable
 from af_hub.iam.claims import Claims
 from af_hub.iam.discovery import Discovery
 from af_hub.iam.endpoint import IAMClient
-from af_hub.testing.iam import DemoClient, DemoIAM
+from af_hub.testing.iam import DemoIAM
+from af_hub.testing.iam_oauth import DemoClient
 from af_hub.testing.iam_tokens import DemoUser
 from af_hub.tokens.keeper import Purpose, TokenKeeper
 from af_hub.tokens.store import Store
