@@ -77,8 +77,10 @@ class IAMCallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
 
     def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
         """Without the address: Tornado would write it with the code that stands in it."""
-        told = error.log_message if isinstance(error, web.HTTPError) else kind.__name__
-        self.log.warning("login failed at %s: %s", self.request.path, told)
+        if isinstance(error, web.HTTPError):
+            self.log.warning("login failed at %s: %s", self.request.path, error.log_message)
+        else:
+            self.log.error("login failed at %s", self.request.path, exc_info=(kind, error, trace))
 
 
 class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]

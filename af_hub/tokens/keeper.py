@@ -81,8 +81,8 @@ class TokenKeeper:
         Refused
             When the name is pinned to another subject.
         """
-        pinned = self._store.pin(claims)
-        async with self._locks[pinned.username]:
+        async with self._locks[self._store.pin(claims).username]:
+            pinned = self._store.pin(claims)  # again: two people with one name may have come at one moment
             self._store.write_claims(pinned, self._clock())
             self._keep(pinned.username, Login(refresh_token))
             self._forget(pinned.username)

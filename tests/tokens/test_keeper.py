@@ -196,6 +196,14 @@ async def test_somebody_else_at_the_iam_ends_the_login(bench: Bench) -> None:
         await bench.log_in()
 
 
+async def test_two_people_with_one_name_at_one_moment(bench: Bench) -> None:
+    first, second = (Claims(bench.iam.issuer, subject, "ada") for subject in ("sub-ada", "sub-eve"))
+    outcome = await asyncio.gather(
+        bench.keeper.enrol(first, "r1"), bench.keeper.enrol(second, "r2"), return_exceptions=True
+    )
+    assert outcome[0] == first and isinstance(outcome[1], Refused)
+
+
 async def test_renamed_person_stays_who_they_are(bench: Bench) -> None:
     await bench.log_in()
     bench.iam.users["ada"] = replace(bench.iam.users["ada"], username="ada-married")
