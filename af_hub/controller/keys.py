@@ -94,12 +94,6 @@ class UserCA:
         )
         return certificate.export_certificate().decode().strip()
 
-    def certified_key(self, principal: str, until: float) -> tuple[asyncssh.SSHKey, asyncssh.SSHCertificate]:
-        """A new key and its certificate, both in memory only: for the controller's own connection."""
-        key = asyncssh.generate_private_key("ssh-ed25519")
-        certificate = asyncssh.import_certificate(self.certify(key.convert_to_public(), principal, until))
-        return key, certificate
-
 
 class ClusterKeys:
     """The folder of one cluster.

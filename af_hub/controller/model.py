@@ -34,6 +34,7 @@ class Cluster(Base):
     owner: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(64))
     site: Mapped[str] = mapped_column(String(64))
+    pool: Mapped[str] = mapped_column(String(64))
     image: Mapped[str] = mapped_column(String(64))
     account: Mapped[str] = mapped_column(String(128))
     accounting_group: Mapped[str] = mapped_column(String(128))

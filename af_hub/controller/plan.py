@@ -7,7 +7,8 @@ asked before, except for what stands in the row.
 
 from dataclasses import dataclass
 
-from af_hub.controller.states import JobState, Role, State
+from af_hub.condor.jobstatus import JobState
+from af_hub.controller.states import Role, State
 
 SPOOLING_PATIENCE = 120
 """Seconds that a job may wait for its input files before it counts as half submitted."""

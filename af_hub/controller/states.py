@@ -21,16 +21,6 @@ class State(StrEnum):
         return self in (State.CLOSED, State.FAILED, State.LOST)
 
 
-class JobState(StrEnum):
-    """What one batch job is doing, as far as a cluster's plan cares."""
-
-    SPOOLING = "spooling"
-    IDLE = "idle"
-    RUNNING = "running"
-    HELD = "held"
-    ENDED = "ended"
-
-
 class Role(StrEnum):
     """What a batch job of a cluster runs; stands in its ad as ``AFRole``."""
 

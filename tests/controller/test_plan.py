@@ -1,5 +1,6 @@
 import pytest
 
+from af_hub.condor.jobstatus import JobState
 from af_hub.controller.plan import (
     RETIRE_PATIENCE,
     SPOOLING_PATIENCE,
@@ -20,7 +21,7 @@ from af_hub.controller.plan import (
     Wish,
     plan,
 )
-from af_hub.controller.states import JobState, Role, State
+from af_hub.controller.states import Role, State
 
 ID = "0123456789abcdef" * 2
 NOW = 1000.0

@@ -4,9 +4,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from af_hub.condor.jobstatus import JobState
 from af_hub.controller.model import Base, Cluster
 from af_hub.controller.plan import Job
-from af_hub.controller.states import JobState, Role, State
+from af_hub.controller.states import Role, State
 from af_hub.controller.store import EVENTS_KEPT, open_store
 
 ID = "0123456789abcdef" * 2
@@ -28,7 +29,7 @@ def store(url):
 def a_cluster(**more):
     more = {"id": ID, "owner": "cms-analyst", "expires_at": 200.0, "workers_wanted": 1} | more
     return Cluster(
-        name="mine", site="T2_A", image="i", account="a", accounting_group="cms", cores=1, memory=2**31, created_at=1.0, **more
+        name="mine", site="T2_A", pool="main", image="i", account="a", accounting_group="cms", cores=1, memory=2**31, created_at=1.0, **more
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(64), nullable=False),
         sa.Column("name", sa.String(64), nullable=False),
         sa.Column("site", sa.String(64), nullable=False),
+        sa.Column("pool", sa.String(64), nullable=False),
         sa.Column("image", sa.String(64), nullable=False),
         sa.Column("account", sa.String(128), nullable=False),
         sa.Column("accounting_group", sa.String(128), nullable=False),

@@ -1,0 +1,82 @@
+"""HTCondor as the controller's batch system: its words to :mod:`af_hub.condor`'s and back, and nothing else."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from af_hub.condor.ads import these_jobs
+from af_hub.condor.jobstatus import JobState
+from af_hub.condor.pool import CondorPool
+from af_hub.condor.submit import JobDescription, describe_job
+from af_hub.controller.plan import Job
+from af_hub.controller.pool import Credential, Order, Slots
+from af_hub.controller.states import Role
+from af_hub.errors import Refused
+from af_hub.policy.load import PolicyFile
+
+
+class CondorPools:
+    """The pools of ``facility.yaml``; a :class:`~af_hub.controller.pool.JobPool`.
+
+    Parameters
+    ----------
+    reader_token_file
+        Tokens of the pools that may read, one a line.
+    """
+
+    def __init__(self, policy: PolicyFile, reader_token_file: Path) -> None:
+        self._policy = policy
+        self._reader_token_file = reader_token_file
+
+    async def jobs(self, pool: str) -> Mapping[str, Sequence[Job]]:
+        """All jobs of Dask clusters in the queue, by cluster."""
+        found: dict[str, list[Job]] = {}
+        for job in await self._pool(pool).jobs(self._reader_token_file):
+            if job.role in list(Role):
+                ours = Job(job.id, Role(job.role), job.state, job.worker, job.reason, job.since)
+                found.setdefault(job.cluster, []).append(ours)
+        return found
+
+    async def submit(self, pool: str, order: Order, credential: Credential) -> Sequence[Job]:
+        """Submit all jobs of the order, or none."""
+        ids = await self._pool(pool).submit(credential.token, describe_job(describe(order)), spooled(order))
+        return [
+            Job(id, order.role, JobState.IDLE, worker) for id, worker in zip(ids, order.workers or ("",), strict=True)
+        ]
+
+    async def remove(self, pool: str, jobs: Sequence[str], credential: Credential) -> None:
+        """Remove jobs of the credential's owner."""
+        await self._pool(pool).remove(credential.token, these_jobs(jobs))
+
+    async def slots(self, pool: str) -> Mapping[str, Slots]:
+        """What each site has."""
+        found = await self._pool(pool).slots(self._reader_token_file)
+        return {site: Slots(slots.cores, slots.cores_free) for site, slots in found.items()}
+
+    def _pool(self, name: str) -> CondorPool:
+        pool = self._policy.current().pools.get(name)
+        if pool is None:
+            raise Refused(f"facility.yaml has no pool {name} any more")
+        return CondorPool(pool.collector, pool.schedd, pool.ca_file)
+
+
+def describe(order: Order) -> JobDescription:
+    """The order as a job description."""
+    return JobDescription(
+        cluster=order.cluster,
+        role=order.role,
+        site=order.site,
+        python=order.python,
+        module=order.module,
+        files=tuple(order.files),
+        cores=order.cores,
+        memory=order.memory,
+        lifetime=order.lifetime,
+        workers=tuple(order.workers),
+        worker_files=tuple(next(iter(order.workers.values()), ())),
+    )
+
+
+def spooled(order: Order) -> dict[str, bytes]:
+    """All files of the order, a worker's own below its name."""
+    own = {f"{worker}/{name}": content for worker, files in order.workers.items() for name, content in files.items()}
+    return dict(order.files) | own

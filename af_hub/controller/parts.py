@@ -1,0 +1,76 @@
+"""What the routes need, put together once by :mod:`af_hub.controller.app`."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from af_hub.controller.hub import Hub
+from af_hub.controller.jobagent import JobAgents
+from af_hub.controller.keys import UserCA
+from af_hub.controller.login import Login
+from af_hub.controller.model import Cluster
+from af_hub.controller.pool import JobPool
+from af_hub.controller.problems import Problem
+from af_hub.controller.reconcile import Reconciler
+from af_hub.controller.store import Store
+from af_hub.forwarder.client import ForwarderAddress
+from af_hub.policy.decide import Rights, decide
+from af_hub.policy.load import PolicyFile
+
+
+@dataclass
+class Parts:
+    """The controller.
+
+    Parameters
+    ----------
+    public_url
+        Where people find the controller, through the hub's proxy; ends with a slash.
+    """
+
+    store: Store
+    pool: JobPool
+    hub: Hub
+    login: Login
+    agents: JobAgents
+    reconciler: Reconciler
+    user_ca: UserCA
+    state: Path
+    policy: PolicyFile
+    forwarder: ForwarderAddress
+    public_url: str
+    clock: Callable[[], float] = time.time
+
+    @property
+    def prefix(self) -> str:
+        """The path of :attr:`public_url`."""
+        return urlsplit(self.public_url).path
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of :attr:`public_url`, as browsers write it."""
+        found = urlsplit(self.public_url)
+        return f"{found.scheme}://{found.netloc}"
+
+    def dashboard_url(self, cluster: str) -> str:
+        """Where the owner sees the cluster's dashboard."""
+        return f"{self.public_url}clusters/{cluster}/dashboard/status"
+
+    async def rights(self, username: str) -> Rights:
+        """What the policy gives now, from the claims recorded last."""
+        return decide(self.policy.current(), await self.hub.claims(username))
+
+    def own(self, cluster: str, owner: str) -> Cluster:
+        """A cluster of this person.
+
+        Raises
+        ------
+        Problem
+            404, the same for a cluster that is another's and for one that never was.
+        """
+        found = self.store.get(cluster, owner)
+        if found is None:
+            raise Problem(404, "There is no such Dask cluster of yours.")
+        return found

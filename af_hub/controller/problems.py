@@ -1,0 +1,78 @@
+"""Errors as the REST API tells them: problem details (RFC 9457) with a sentence for people, and never what was sent."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from af_hub.controller.keys import BadKey
+from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
+
+log = logging.getLogger(__name__)
+
+TITLES = {
+    401: "Not logged in",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not done here",
+    409: "Not in this state",
+    413: "Too much",
+    422: "Not understood",
+    500: "A fault of ours",
+    502: "No sensible answer",
+    503: "Not available now",
+}
+STATUS = ((LoginRequired, 401), (Refused, 403), (BadKey, 422), (Unavailable, 503))
+
+
+class Problem(Exception):
+    """What a route raises to answer with a problem."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+def problem(status: int, detail: str) -> JSONResponse:
+    """The answer for one problem."""
+    found = {"type": "about:blank", "title": TITLES.get(status, "Problem"), "status": status, "detail": detail}
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse(found, status, headers, media_type="application/problem+json")
+
+
+def status_of(error: AFError) -> int:
+    """The HTTP status for one of our errors."""
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
+def add_problems(app: FastAPI) -> None:
+    """Answer every error of ``app`` with a problem."""
+
+    @app.exception_handler(Problem)
+    async def _problem(_: Request, error: Problem) -> JSONResponse:
+        return problem(error.status, error.detail)
+
+    @app.exception_handler(AFError)
+    async def _ours(_: Request, error: AFError) -> JSONResponse:
+        return problem(status_of(error), str(error))
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> JSONResponse:
+        return problem(error.status_code, str(error.detail))
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return problem(422, "; ".join(_sentence(mistake) for mistake in error.errors()))
+
+    @app.exception_handler(Exception)
+    async def _fault(request: Request, error: Exception) -> JSONResponse:
+        return problem(500, "The controller made a mistake; its log says more.")
+
+
+def _sentence(mistake: dict[str, object]) -> str:
+    place = mistake["loc"]
+    assert isinstance(place, tuple)
+    return f"{'.'.join(str(step) for step in place[1:]) or 'the body'}: {mistake['msg']}"

@@ -1,0 +1,264 @@
+"""The loop that makes the pool match the rows.
+
+Each round looks at the pool once, then takes each cluster on its own: :func:`~af_hub.controller.plan.plan` decides, this module acts.
+Promises: a cluster whose turn still runs, or whose jobs were looked up before its last turn ended, waits for the next round, so
+nothing is decided on old news; trouble with one cluster, one person or one pool stops no other; the process may end between any
+two actions. Leaves to :mod:`af_hub.controller.pool` how jobs come and go.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from af_hub.controller import plan as steps
+from af_hub.controller.hub import CondorToken, Hub
+from af_hub.controller.jobagent import JobAgents
+from af_hub.controller.keys import ClusterKeys, UserCA
+from af_hub.controller.kit import scheduler_order, worker_order
+from af_hub.controller.model import Cluster
+from af_hub.controller.plan import Action, Job, plan
+from af_hub.controller.pool import Credential, JobPool, Order
+from af_hub.controller.states import Role, State
+from af_hub.controller.store import Store
+from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
+from af_hub.forwarder.client import ForwarderAddress
+from af_hub.policy.load import PolicyFile
+
+log = logging.getLogger(__name__)
+
+BUSY_SECONDS = 1.0
+"""Between two looks at the pool while some cluster is on its way up or down."""
+
+CALM_SECONDS = 5.0
+"""... while all are as wanted."""
+
+SWEEP_SECONDS = 60.0
+"""... while there is none; finds jobs of clusters that were over before their submit was through."""
+
+LONGEST_PAUSE = 30.0
+"""Before a cluster whose last turn failed is tried again."""
+
+TOKEN_MARGIN = 60.0
+
+
+@dataclass
+class Turn:
+    """What the loop remembers of one cluster between rounds; forgetting it all at a restart does no harm."""
+
+    task: asyncio.Task[None] | None = None
+    ended_at: float = 0.0
+    failures: int = 0
+    not_before: float = 0.0
+
+
+@dataclass
+class Reconciler:
+    """The loop and its hands.
+
+    Parameters
+    ----------
+    state
+        The controller's state folder.
+    clock
+        Unix time.
+    """
+
+    store: Store
+    pool: JobPool
+    hub: Hub
+    agents: JobAgents
+    user_ca: UserCA
+    state: Path
+    policy: PolicyFile
+    forwarder: ForwarderAddress
+    clock: Callable[[], float] = time.time
+    _turns: dict[str, Turn] = field(default_factory=dict)
+    _tokens: dict[str, CondorToken] = field(default_factory=dict, repr=False)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _swept_at: float = 0.0
+
+    async def keep_matching(self) -> None:
+        """Go on for ever."""
+        while True:
+            self._wake.clear()
+            try:
+                pause = await self.round()
+            except Exception:
+                log.exception("a round failed; the next one comes")
+                pause = CALM_SECONDS
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def wake(self, cluster: str = "") -> None:
+        """Look at once, and do not let ``cluster`` wait for earlier failures."""
+        if cluster in self._turns:
+            self._turns[cluster].not_before = 0.0
+        self._wake.set()
+
+    async def round(self) -> float:
+        """Look at the pool once and begin a turn of every cluster that needs one; returns seconds until the next look."""
+        sweep = self.clock() - self._swept_at >= SWEEP_SECONDS
+        if not sweep and not self.store.unfinished():
+            return SWEEP_SECONDS
+        looked_at = self.clock()
+        seen = await self._look()
+        if sweep:
+            self._swept_at = looked_at
+        clusters = self.store.unfinished(also={name for jobs in seen.values() if jobs for name in jobs})
+        for cluster in clusters:
+            jobs = seen.get(cluster.pool)
+            if jobs is not None and self._may_turn(cluster.id, looked_at):
+                turn = self._turns.setdefault(cluster.id, Turn())
+                turn.task = asyncio.create_task(self._turn(cluster, tuple(jobs.get(cluster.id, ())), turn))
+        for gone in set(self._turns) - {cluster.id for cluster in clusters}:
+            if self._turns[gone].task is None:
+                del self._turns[gone]
+        # A round that found the clusters as they should be needs no hurry.
+        return CALM_SECONDS if all(cluster.state == State.RUNNING for cluster in clusters) else BUSY_SECONDS
+
+    async def settle(self) -> None:
+        """Wait for the turns that have begun."""
+        await asyncio.gather(*(turn.task for turn in self._turns.values() if turn.task))
+
+    async def close(self) -> None:
+        """End all turns, wherever they are."""
+        tasks = [turn.task for turn in self._turns.values() if turn.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _may_turn(self, cluster: str, looked_at: float) -> bool:
+        turn = self._turns.get(cluster)
+        return turn is None or (turn.task is None and turn.ended_at <= looked_at and turn.not_before <= self.clock())
+
+    async def _look(self) -> dict[str, Mapping[str, Sequence[Job]] | None]:
+        """The jobs of each pool; None for a pool that does not answer."""
+        pools = list(self.policy.current().pools)
+        return dict(zip(pools, await asyncio.gather(*(self._look_at(pool) for pool in pools)), strict=True))
+
+    async def _look_at(self, pool: str) -> Mapping[str, Sequence[Job]] | None:
+        try:
+            return await self.pool.jobs(pool)
+        except AFError as error:
+            log.warning("pool %s cannot be looked at: %s", pool, error)
+            return None
+
+    async def _turn(self, cluster: Cluster, jobs: tuple[Job, ...], turn: Turn) -> None:
+        """One cluster's turn: decide, act, and take what goes wrong for itself."""
+        try:
+            await self._match(cluster, jobs)
+            turn.failures = 0
+        except AFError as error:
+            self._trouble(cluster, turn, str(error))
+        except Exception:
+            log.exception("cluster %s: a fault of ours", cluster.id)
+            self._trouble(cluster, turn, "the controller made a mistake, its log says more; it tries again")
+        finally:
+            turn.ended_at = self.clock()
+            turn.task = None
+
+    def _trouble(self, cluster: Cluster, turn: Turn, sentence: str) -> None:
+        turn.failures += 1
+        turn.not_before = self.clock() + min(LONGEST_PAUSE, 2.0 ** min(turn.failures, 10) / 2)
+        log.warning("cluster %s of %s (%s): %s", cluster.id, cluster.owner, cluster.state, sentence)
+        now = self.store.get(cluster.id)
+        if now:
+            self.store.become(cluster.id, State(now.state), State(now.state), sentence, self.clock())
+
+    async def _match(self, cluster: Cluster, jobs: tuple[Job, ...]) -> None:
+        report = None if State(cluster.state).over else await self.agents.report(cluster.id)
+        if report and len(report.workers) != cluster.workers_running:
+            self.store.report(cluster.id, len(report.workers))
+        for action in plan(cluster.wish(), jobs, report, self.clock()):
+            if not await self._act(cluster, action):
+                return
+
+    async def _act(self, cluster: Cluster, action: Action) -> bool:
+        """Do one thing; says whether the rest of the plan still holds."""
+        match action:
+            case steps.SubmitScheduler():
+                await self._submit_scheduler(cluster)
+            case steps.SubmitWorkers(names, scheduler):
+                await self._submit_workers(cluster, names, scheduler)
+            case steps.WantFirstWorker(wanted):
+                await self.agents.want_first_worker(cluster.id, wanted)
+            case steps.RetireWorkers(names, jobs):
+                self.store.retire(cluster.id, jobs, self.clock())
+                await self.agents.retire(cluster.id, names)
+                await self._remove(cluster, jobs)
+            case steps.RemoveJobs(jobs):
+                await self._remove(cluster, jobs)
+            case steps.AskToClose():
+                await self._ask_to_close(cluster.id)
+            case steps.Become(state, reason):
+                return self.store.become(cluster.id, State(cluster.state), state, reason, self.clock())
+            case steps.Track(jobs):
+                log.info("cluster %s: found %s again", cluster.id, ", ".join(job.id for job in jobs))
+                self.store.track(cluster.id, jobs)
+            case steps.LoseWorkers(names):
+                self.store.lose(cluster.id, names)
+            case steps.Forget():
+                await self._forget(cluster.id)
+        return True
+
+    async def _submit_scheduler(self, cluster: Cluster) -> None:
+        self.store.intend(cluster.id, Role.SCHEDULER)
+        try:
+            keys = ClusterKeys(self.state, cluster.id)
+            keys.make(self.user_ca, cluster.expires_at)
+            order = scheduler_order(cluster, keys, self.forwarder, self._python(cluster), self.clock())
+            await self._submit(cluster, order)
+        except (Refused, LoginRequired) as error:
+            self.store.become(cluster.id, State(cluster.state), State.FAILED, str(error), self.clock())
+
+    async def _submit_workers(self, cluster: Cluster, names: tuple[str, ...], scheduler: str) -> None:
+        self.store.intend(cluster.id, Role.WORKER, names)
+        keys = ClusterKeys(self.state, cluster.id)
+        order = worker_order(cluster, keys, names, scheduler, self._python(cluster), self.clock())
+        await self._submit(cluster, order)
+
+    async def _submit(self, cluster: Cluster, order: Order) -> None:
+        if self._closing(cluster.id):
+            return
+        credential = await self._credential(cluster)
+        jobs = await self.pool.submit(cluster.pool, order, credential)
+        self.store.track(cluster.id, jobs)
+
+    async def _remove(self, cluster: Cluster, jobs: tuple[str, ...]) -> None:
+        self.store.retire(cluster.id, jobs, self.clock())
+        await self.pool.remove(cluster.pool, jobs, await self._credential(cluster))
+
+    async def _ask_to_close(self, cluster: str) -> None:
+        """A polite word only: the jobs are removed whether or not it was heard."""
+        try:
+            await self.agents.ask_to_close(cluster)
+        except Unavailable as error:
+            log.info("cluster %s was not told that it ends: %s", cluster, error)
+
+    async def _forget(self, cluster: str) -> None:
+        ClusterKeys(self.state, cluster).remove()
+        await self.agents.forget(cluster)
+        self.store.forget(cluster)
+
+    async def _credential(self, cluster: Cluster) -> Credential:
+        known = self._tokens.get(cluster.owner)
+        if known is None or known.expires_at - self.clock() < TOKEN_MARGIN:
+            known = self._tokens[cluster.owner] = await self.hub.condor_token(cluster.owner)
+        return Credential(cluster.owner, known.value)
+
+    def _closing(self, cluster: str) -> bool:
+        """Whether it was closed since this turn began."""
+        now = self.store.get(cluster)
+        return now is None or now.state == State.CLOSING
+
+    def _python(self, cluster: Cluster) -> Path:
+        image = self.policy.current().images.get(cluster.image)
+        if image is None or image.environment is None:
+            raise Refused(f"facility.yaml (images.{cluster.image}) names no Python environment for jobs any more")
+        return image.environment / "bin" / "python"

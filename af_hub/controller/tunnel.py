@@ -1,0 +1,140 @@
+"""The controller's end of the forwarder: one connection for everything, and Unix sockets that lead to endpoints.
+
+Serves the hop controller → job agent and dashboard. Promises: it knows which endpoints are offered, so nobody waits for one that is
+not; the connection is dialled again when it ends, with a certificate that is renewed ahead of its end. Content stays with TLS
+above (:mod:`af_hub.controller.jobagent`).
+"""
+
+import asyncio
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import asyncssh
+
+from af_hub.controller.keys import UserCA
+from af_hub.errors import AFError, Unavailable
+from af_hub.forwarder.access import Endpoint, Service
+from af_hub.forwarder.client import Bridge, Credentials, ForwarderAddress, Link
+
+log = logging.getLogger(__name__)
+
+PRINCIPAL = "controller"
+CERTIFICATE_SECONDS = 24 * 3600
+RENEWAL_SECONDS = 8 * 3600
+PATIENCE = 5
+"""Seconds for which a call may wait for a way that has just gone."""
+
+DROP_SECONDS = 5
+
+
+class Tunnel:
+    """See the module; used as ``async with``.
+
+    Parameters
+    ----------
+    changed
+        Called when an endpoint of a cluster comes or goes.
+    """
+
+    def __init__(
+        self, user_ca: UserCA, forwarder: ForwarderAddress, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        self.changed = changed
+        self._user_ca = user_ca
+        self._link = Link(forwarder, self._credentials())
+        self._offered: set[Endpoint] = set()
+        self._bridges: dict[Endpoint, Bridge] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stack = AsyncExitStack()
+        self._folder = Path()
+
+    async def __aenter__(self) -> Self:
+        # A Unix socket's path has at most 107 bytes, too few for a folder below the state.
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="af-ctl-")))
+        await self._stack.enter_async_context(self._link)
+        self._tasks = [asyncio.create_task(self._keep_watching()), asyncio.create_task(self._keep_renewing())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(bridge.close() for bridge in self._bridges.values()))
+        self._bridges.clear()
+        await self._stack.aclose()
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection to the forwarder; empty while there is one."""
+        return self._link.trouble
+
+    def offered(self, cluster: str, service: str) -> bool:
+        """Whether the cluster's job offers that service at the moment."""
+        return Endpoint(cluster, Service(service)) in self._offered
+
+    async def socket(self, cluster: str, service: str) -> Path:
+        """A Unix socket (0600) that leads there; always the same one."""
+        endpoint = Endpoint(cluster, Service(service))
+        if endpoint not in self._bridges:
+            path = self._folder / f"{cluster}.{service}"
+            bridge = Bridge(self._link, endpoint, path=path, patience=PATIENCE)
+            self._bridges[endpoint] = bridge
+            await bridge.start()
+        path = self._bridges[endpoint].path or Path()
+        return path
+
+    async def forget(self, cluster: str) -> None:
+        """Close the sockets that lead there, and have the forwarder refuse the cluster from now on.
+
+        Raises
+        ------
+        Unavailable
+            When the forwarder could not be told.
+        """
+        for service in Service:
+            bridge = self._bridges.pop(Endpoint(cluster, service), None)
+            if bridge:
+                await bridge.close()
+        try:
+            async with asyncio.timeout(DROP_SECONDS):
+                await (await self._link.connection()).drop(cluster)
+        except TimeoutError as error:
+            raise Unavailable(f"the forwarder could not be told that the cluster is over: {self.trouble}") from error
+
+    async def _keep_watching(self) -> None:
+        while True:
+            connection = await self._link.connection()
+            try:
+                async for event in connection.events():
+                    self._note(event)
+            except (AFError, asyncssh.Error, OSError, ValueError) as error:
+                log.warning("the forwarder's events ended: %s", error)
+            finally:
+                self._offered.clear()
+            if not connection.is_closed():
+                await connection.close()
+
+    def _note(self, event: dict[str, str]) -> None:
+        if event["event"] not in ("offered", "gone"):
+            return
+        endpoint = Endpoint(event["cluster"], Service(event["service"]))
+        (self._offered.add if event["event"] == "offered" else self._offered.discard)(endpoint)
+        self.changed()
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(RENEWAL_SECONDS)
+            self._link.credentials = self._credentials()
+
+    def _credentials(self) -> Credentials:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        certificate = self._user_ca.certify(key.convert_to_public(), PRINCIPAL, time.time() + CERTIFICATE_SECONDS)
+        return Credentials(PRINCIPAL, key.export_private_key().decode(), certificate)

@@ -1,0 +1,275 @@
+import json
+
+import asyncssh
+import httpx
+import pytest
+from conftest import ORIGIN, PREFIX
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from af_hub.controller.guard import BODY_BYTES
+from af_hub.testing.controller import SERVICE_SCOPE
+
+NOBODY = "f" * 32
+
+
+def session_keys():
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    ssh = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+    return {"ssh_public_key": ssh, "tls_csr": csr.public_bytes(serialization.Encoding.PEM).decode()}
+
+
+ROUTES = [
+    ("GET", "api/sites", None, 200),
+    ("GET", "api/clusters", None, 200),
+    ("POST", "api/clusters", {"site": "T2_A", "image": "python-analysis"}, 201),
+    ("GET", "api/clusters/{id}", None, 200),
+    ("PATCH", "api/clusters/{id}", {"workers": 2}, 200),
+    ("GET", "api/clusters/{id}/logs", None, 200),
+    ("POST", "api/clusters/{id}/credentials", session_keys(), 200),
+    ("GET", "clusters/{id}/dashboard/status", None, 200),
+    ("DELETE", "api/clusters/{id}", None, 202),
+]
+WHO = ["owner", "other user", "no token", "bad token", "no scope", "a service", "a service's own kind"]
+
+
+async def token_for(world, who):
+    match who:
+        case "owner":
+            return world.owner
+        case "other user":
+            return world.hub.token_of("cms-colleague")
+        case "no token":
+            return None
+        case "bad token":
+            return "0" * 32
+        case "no scope":
+            return world.hub.token_of("cms-analyst", ["read:users!user=cms-analyst"])
+        case "a service":
+            return world.hub.token_of("cms-analyst", [SERVICE_SCOPE], kind="service")
+        case "a service's own kind":
+            return world.hub.token_of("cms-analyst", ["access:services!service=another"])
+
+
+@pytest.fixture
+async def running(world):
+    cluster = await world.create()
+    await world.until(cluster, "running")
+    return cluster
+
+
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("method, path, body, status", ROUTES, ids=[f"{route[0]} {route[1]}" for route in ROUTES])
+async def test_who_may_do_what(world, running, method, path, body, status, who):
+    wanted = {
+        "owner": status,
+        "other user": 404 if "{id}" in path else status,
+        "no token": 302 if "dashboard" in path else 401,
+        "bad token": 401,
+        "no scope": 403,
+        "a service": 401,
+        "a service's own kind": 403,
+    }[who]
+    async with world.api(await token_for(world, who)) as api:
+        answer = await api.request(method, path.format(id=running), json=body)
+        assert answer.status_code == wanted, answer.text
+        if who == "other user" and wanted == 404:
+            missing = await api.request(method, path.format(id=NOBODY), json=body)
+            assert (missing.status_code, missing.content) == (answer.status_code, answer.content)
+    if who != "owner":
+        assert world.get(running).state == "running" and world.get(running).workers_wanted == 1
+    if answer.status_code >= 400:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert set(answer.json()) == {"type", "title", "status", "detail"}
+
+
+async def test_a_cluster_as_its_owner_sees_it(world, running):
+    async with world.api(world.owner) as api:
+        found = (await api.get(f"api/clusters/{running}")).json()
+        listed = (await api.get("api/clusters")).json()
+    assert listed == [found]
+    assert found["dashboard"] == f"{ORIGIN}{PREFIX}clusters/{running}/dashboard/status"
+    assert found["name"] == f"T2_A-{running[:4]}" and found["owner"] == "cms-analyst"
+    assert found["expires_at"] - found["created_at"] == 3600
+    assert (found["workers_wanted"], found["workers_running"]) == (1, 1)
+    assert found["events"][0]["sentence"] == "asked for"
+    assert world.get(running).account == "cms-cms-analyst" and world.get(running).accounting_group == "cms.itcms"
+
+
+async def test_nobody_sees_clusters_of_others_in_the_list(world, running):
+    async with world.api(world.hub.token_of("cms-colleague")) as api:
+        assert (await api.get("api/clusters")).json() == []
+
+
+async def test_sites_are_those_of_ones_groups_with_what_is_free(world):
+    async with world.api(world.owner) as api:
+        found = (await api.get("api/sites")).json()
+        assert found == [
+            {"name": "T2_A", "title": "Tier-2 A", "cache": "root://cache.test:1094", "cores": 8, "cores_free": 6}
+        ]
+        world.site.unreachable = True
+        assert (await api.get("api/sites")).json()[0]["cores_free"] is None
+    async with world.api(world.hub.token_of("guest")) as api:
+        assert (await api.get("api/sites")).json() == []
+
+
+@pytest.mark.parametrize(
+    "user, change, status, says",
+    [
+        pytest.param("cms-analyst", {"site": "T2_B"}, 403, "open are: T2_A", id="site"),
+        pytest.param("cms-analyst", {"site": "nowhere"}, 403, "nowhere", id="no such site"),
+        pytest.param("cms-analyst", {"image": "python-base"}, 403, "python-analysis", id="image"),
+        pytest.param("cms-analyst", {"workers": 9}, 403, "8 such workers would fit", id="cores of all"),
+        pytest.param("cms-analyst", {"cores": 9}, 403, "not even one", id="cores of one"),
+        pytest.param("cms-analyst", {"memory": 3 * 2**30, "workers": 6}, 403, "18 GiB", id="memory"),
+        pytest.param("guest", {}, 403, "no HTCondor account", id="no account"),
+        pytest.param("out", {}, 403, "may log in", id="no login"),
+        pytest.param("stranger", {}, 403, "log in at the hub once", id="never logged in"),
+    ],
+)
+async def test_what_the_policy_refuses(world, user, change, status, says):
+    asked = {"site": "T2_A", "image": "python-analysis"} | change
+    async with world.api(world.hub.token_of(user)) as api:
+        answer = await api.post("api/clusters", json=asked)
+    assert answer.status_code == status and says in answer.json()["detail"]
+    assert world.parts.store.of_owner(user) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"site": "T2_A"}, id="no image"),
+        pytest.param({"site": "T2_A", "image": "python-analysis", "owner": "root"}, id="unknown key"),
+        pytest.param({"site": "T2_A", "image": "python-analysis", "workers": -1}, id="fewer than none"),
+        pytest.param({"site": "T2_A", "image": "python-analysis", "workers": "2"}, id="number as text"),
+        pytest.param({"site": "T2_A", "image": "python-analysis", "workers": True}, id="truth as number"),
+        pytest.param({"site": "T2_A", "image": "python-analysis", "cores": 0}, id="no core"),
+        pytest.param({"site": "T2_A", "image": "python-analysis", "memory": 1}, id="no memory"),
+        pytest.param({"site": "T2_A", "image": "python-analysis", "name": "<script>x"}, id="a name with markup"),
+        pytest.param({"site": "T2_A", "image": "python-analysis", "name": "a" * 64}, id="a long name"),
+        pytest.param({"site": "T2_A", "image": "python-analysis", "name": "a\n"}, id="a name with a line break"),
+        pytest.param({"site": ["T2_A"], "image": "python-analysis"}, id="a list of sites"),
+        pytest.param([], id="a list"),
+    ],
+)
+async def test_what_is_not_understood(world, body):
+    async with world.api(world.owner) as api:
+        answer = await api.post("api/clusters", json=body)
+    assert answer.status_code == 422 and answer.json()["detail"]
+
+
+async def test_errors_never_repeat_what_was_sent(world, running):
+    sent = {"ssh_public_key": "very secret", "tls_csr": 7}
+    async with world.api(world.owner) as api:
+        answers = [
+            await api.post(f"api/clusters/{running}/credentials", json=sent),
+            await api.post(f"api/clusters/{running}/credentials", json=sent | {"tls_csr": "x"}),
+            await api.post(f"api/clusters/{running}/credentials", content=b"{very secret"),
+        ]
+    assert [answer.status_code for answer in answers] == [422] * 3
+    assert not any("very secret" in answer.text for answer in answers)
+
+
+async def test_scaling_is_checked_too(world, running):
+    async with world.api(world.owner) as api:
+        assert (await api.patch(f"api/clusters/{running}", json={"workers": 9})).status_code == 403
+        assert (await api.patch(f"api/clusters/{running}", json={"workers": 0})).json()["workers_wanted"] == 0
+
+
+async def test_rights_that_went_away(world, running):
+    world.hub.people["cms-analyst"] = ["/cms"]
+    async with world.api(world.owner) as api:
+        assert (await api.patch(f"api/clusters/{running}", json={"workers": 2})).status_code == 403
+        assert (await api.delete(f"api/clusters/{running}")).status_code == 202, "closing is always allowed"
+
+
+async def test_after_the_end(world, running):
+    async with world.api(world.owner) as api:
+        await api.delete(f"api/clusters/{running}")
+        assert (await api.delete(f"api/clusters/{running}")).status_code == 202
+        assert (await api.patch(f"api/clusters/{running}", json={"workers": 2})).status_code == 409
+        answer = await api.post(f"api/clusters/{running}/credentials", json=session_keys())
+        assert answer.status_code == 409 and "closing" in answer.json()["detail"]
+        await world.until(running, "closed")
+        assert (await api.get(f"api/clusters/{running}")).json()["state"] == "closed"
+        assert (await api.get(f"api/clusters/{running}/logs")).status_code == 409
+
+
+async def test_credentials(world, running):
+    async with world.api(world.owner) as api:
+        found = (await api.post(f"api/clusters/{running}/credentials", json=session_keys())).json()
+    assert found["forwarder"] == {"host": "127.0.0.1", "port": 2222, "host_key": "ssh-ed25519 AAAA"}
+    assert asyncssh.import_certificate(found["ssh_certificate"]).principals == [f"session:{running}"]
+    certificate = x509.load_pem_x509_certificate(found["tls_certificate"].encode())
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(found["tls_ca"].encode()))
+    assert found["expires_at"] == int(world.get(running).expires_at)
+    assert "PRIVATE" not in json.dumps(found)
+
+
+async def test_logs(world, running):
+    async with world.api(world.owner) as api:
+        answer = await api.get(f"api/clusters/{running}/logs")
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert "==> scheduler <==\nlog of scheduler" in answer.text
+        world.site.tunnel_down = True
+        answer = await api.get(f"api/clusters/{running}/logs")
+        assert answer.status_code == 503 and "running" in answer.json()["detail"]
+
+
+async def test_the_hub_is_away(world):
+    await world.hub.__aexit__()
+    async with world.api(world.owner) as api:
+        answer = await api.get("api/clusters")
+    assert answer.status_code == 503 and "hub" in answer.json()["detail"]
+    assert world.owner not in answer.text
+
+
+async def test_a_revoked_token_works_for_seconds_only(world):
+    clock = world.parts.hub._clock
+    async with world.api(world.owner) as api:
+        assert (await api.get("api/clusters")).status_code == 200
+        del world.hub.tokens[world.owner]
+        world.parts.hub._clock = lambda: clock() + 11
+        assert (await api.get("api/clusters")).status_code == 401
+
+
+async def test_bodies_are_bounded(world):
+    async with world.api(world.owner) as api:
+        assert (await api.post("api/clusters", content=b" " * (BODY_BYTES + 1))).status_code == 413
+
+        async def chunks():
+            for _ in range(10):
+                yield b" " * 10_000
+
+        assert (await api.post("api/clusters", content=chunks())).status_code == 413
+
+
+async def test_a_cookie_is_no_key_to_the_api(world):
+    async with world.api(cookie=f"af-controller={world.owner}") as api:
+        assert (await api.get("api/clusters")).status_code == 401
+
+
+async def test_get_changes_nothing(world, running):
+    async with world.api(world.owner) as api:
+        routes = (await api.get("api/openapi.json")).json()["paths"]
+        assert {method for path in routes.values() for method in path} == {"get", "post", "patch", "delete"}
+        assert (await api.get(f"clusters/{running}/close")).status_code in (404, 405)
+    assert world.get(running).state == "running"
+
+
+async def test_openapi_health_and_headers(world):
+    async with world.api() as api:
+        found = (await api.get("api/openapi.json")).json()
+        assert f"{PREFIX}api/clusters" in found["paths"]
+        answer = await api.get("api/health")
+        assert answer.json() == {"status": "ok"}
+        assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["cache-control"] == "no-store"
+        assert (await api.get("nowhere")).status_code == 404
+
+
+async def test_outside_of_the_prefix_there_is_nothing(world):
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(world.app), base_url=ORIGIN) as api:
+        assert (await api.get("/api/clusters")).status_code == 404

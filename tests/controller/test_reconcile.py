@@ -1,0 +1,265 @@
+import dataclasses
+import json
+
+import pytest
+
+from af_hub.condor.jobstatus import JobState
+from af_hub.controller.keys import ClusterKeys
+from af_hub.controller.reconcile import BUSY_SECONDS, CALM_SECONDS
+
+ACCESS_POINT_AWAY = "the access point does not answer"
+
+
+def keys(world, cluster):
+    return ClusterKeys(world.parts.state, cluster)
+
+
+async def test_from_asked_for_to_closed(world):
+    cluster = await world.create(workers=3)
+    await world.until(cluster, "running")
+    await world.turn()
+    await world.site.advance()
+    await world.turn()
+    found = world.get(cluster)
+    assert (found.workers_running, found.reason) == (3, "")
+    assert [event.state for event in found.events] == ["requested", "running"]
+    agent = world.site.agents[cluster]
+    async with world.api(world.owner) as api:
+        assert (await api.delete(f"api/clusters/{cluster}")).json()["state"] == "closing"
+    await world.until(cluster, "closed")
+    assert agent.closed and not world.site.queue
+    assert not keys(world, cluster).exist() and cluster in world.site.forgotten
+    assert world.parts.store.unfinished() == []
+
+
+async def test_what_travels_with_the_jobs(world):
+    cluster = await world.create(workers=2, cores=2)
+    await world.until(cluster, "running")
+    await world.turn()
+    first, second = world.site.submitted
+    assert (first.module, second.module) == ("af_hub.job.agent", "af_hub.job.worker")
+    assert first.python.as_posix() == "/images/python-analysis/bin/python"
+    assert (first.site, first.cores, first.lifetime > 3500) == ("T2_A", 2, True)
+    assert first.memory == 3 * 2**30 and second.memory == 2**31 + 128 * 2**20
+    job = json.loads(first.files["job.json"])
+    assert job["forwarder"] == {"host": "127.0.0.1", "port": 2222, "host_key": "ssh-ed25519 AAAA"}
+    assert (job["cluster"], job["site"], job["nthreads"], job["memory_limit"]) == (cluster, "T2_A", 2, 2**31)
+    worker = json.loads(second.workers[f"{cluster[:8]}-1"]["worker.json"])
+    assert (worker["name"], worker["scheduler"]) == (f"{cluster[:8]}-1", "tls://10.0.0.1:4000")
+    text = b"".join((*first.files.values(), *second.files.values()))
+    for stays in ("ca.key", "tls-controller.key"):
+        assert keys(world, cluster).path(stays).read_bytes() not in text
+    assert "PRIVATE KEY" not in repr(first) and b"PRIVATE KEY" in text
+
+
+async def test_scale_up_and_down(world):
+    cluster = await world.create()
+    await world.until(cluster, "running")
+    async with world.api(world.owner) as api:
+        await api.patch(f"api/clusters/{cluster}", json={"workers": 4})
+        for _ in range(3):
+            await world.turn()
+            await world.site.advance()
+        await world.turn()
+        assert world.get(cluster).workers_running == 4
+        await api.patch(f"api/clusters/{cluster}", json={"workers": 2})
+        for _ in range(3):
+            await world.turn()
+        assert world.get(cluster).workers_running == 2
+        assert world.site.agents[cluster].retired == [f"{cluster[:8]}-3", f"{cluster[:8]}-2"]
+        await api.patch(f"api/clusters/{cluster}", json={"workers": 0})
+        for _ in range(3):
+            await world.turn()
+    assert world.get(cluster).workers_running == 0 and len(world.site.queue) == 1
+    assert world.get(cluster).workers_lost == 0
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_a_restart_after_any_round_changes_nothing(world, after):
+    cluster = await world.create(workers=2)
+    for turn in range(7):
+        if turn == after:
+            await world.restart()
+        await world.turn()
+        await world.site.advance()
+    await world.turn()
+    assert world.get(cluster).state == "running" and len(world.site.queue) == 2
+    assert world.get(cluster).workers_running == 2
+
+
+async def test_a_submit_whose_answer_is_lost_is_not_done_twice(world):
+    cluster = await world.create(workers=2)
+    world.site.loses_answers = True
+    await world.turn()
+    assert world.get(cluster).state == "requested" and "did not answer" in world.get(cluster).reason
+    await world.restart()
+    await world.turn()
+    world.site.loses_answers = False
+    await world.until(cluster, "running")
+    world.site.loses_answers = True
+    await world.turn()
+    world.site.loses_answers = False
+    await world.restart()
+    for _ in range(3):
+        await world.turn()
+        await world.site.advance()
+    assert len(world.site.submitted) == len(world.site.queue) == 2
+
+
+async def test_a_held_job_fails_with_htcondors_reason(world):
+    world.site.holds = "cannot open the image"
+    cluster = await world.create()
+    await world.until(cluster, "failed")
+    assert "cannot open the image" in world.get(cluster).reason
+    await world.turn()
+    assert not world.site.queue
+    await world.turn()
+    assert not keys(world, cluster).exist()
+
+
+async def test_a_refused_submit_fails_with_the_sentence(world):
+    world.site.refuses = "the access point refuses your account"
+    cluster = await world.create()
+    await world.turn()
+    assert (world.get(cluster).state, world.get(cluster).reason) == ("failed", "the access point refuses your account")
+
+
+async def test_an_expired_login_fails_with_what_to_do(world):
+    world.hub.expired.add("cms-analyst")
+    cluster = await world.create()
+    await world.turn()
+    assert world.get(cluster).state == "failed" and "log in" in world.get(cluster).reason
+
+
+async def test_the_scheduler_job_vanishes(world):
+    cluster = await world.create(workers=2)
+    await world.until(cluster, "running")
+    await world.turn()
+    await world.site.end(world.site.numbers(cluster)[0])
+    await world.until(cluster, "lost")
+    await world.turn()
+    assert not world.site.queue and "ended or was removed" in world.get(cluster).reason
+
+
+async def test_closing_waits_for_the_pool_and_needs_no_tunnel(world):
+    cluster = await world.create()
+    await world.until(cluster, "running")
+    world.site.tunnel_down = True
+    await world.turn()
+    assert "does not answer" in world.get(cluster).reason
+    world.site.unreachable = True
+    async with world.api(world.owner) as api:
+        await api.delete(f"api/clusters/{cluster}")
+    for _ in range(3):
+        await world.turn()
+    assert world.get(cluster).state == "closing"
+    world.site.unreachable = False
+    await world.until(cluster, "closed")
+
+
+async def test_closing_before_the_submit_submits_nothing(world):
+    cluster = await world.create()
+    async with world.api(world.owner) as api:
+        await api.delete(f"api/clusters/{cluster}")
+    await world.until(cluster, "closed")
+    assert world.site.submitted == []
+
+
+async def test_the_lifetime_ends(world):
+    cluster = await world.create()
+    await world.until(cluster, "running")
+    world.clock.offset = 3601
+    await world.until(cluster, "closed")
+    assert any("lifetime" in event.sentence for event in world.get(cluster).events)
+
+
+async def test_trouble_with_one_person_stops_nobody_else(world):
+    mine = await world.create()
+    world.hub.expired.add("cms-colleague")
+    world.owner = world.hub.token_of("cms-colleague")
+    theirs = await world.create()
+    await world.until(mine, "running")
+    assert world.get(theirs).state == "failed"
+
+
+async def test_a_fault_of_ours_in_one_cluster_stops_no_other(world):
+    broken, sound = await world.create(), await world.create()
+    folder = keys(world, broken).folder
+    folder.parent.mkdir(exist_ok=True)
+    folder.mkdir()  # with nothing in it
+    await world.until(sound, "running")
+    assert world.get(broken).state in ("requested", "failed")
+
+
+async def test_a_job_that_arrives_after_all_is_over_is_removed(world):
+    cluster = await world.create()
+    await world.until(cluster, "running")
+    order = world.site.submitted[0]
+    async with world.api(world.owner) as api:
+        await api.delete(f"api/clusters/{cluster}")
+    await world.until(cluster, "closed")
+    world.site.take(order, "cms-analyst")
+    world.clock.offset = 120
+    await world.turn()
+    assert not world.site.queue
+
+
+async def test_jobs_of_another_facility_are_left_alone(world):
+    cluster = await world.create()
+    await world.until(cluster, "running")
+    strange = world.site.queue["1.0"]
+    strange.order = dataclasses.replace(strange.order, cluster="f" * 32)
+    await world.turn()
+    assert "1.0" in world.site.queue
+
+
+async def test_workers_that_die_are_replaced(world):
+    cluster = await world.create(workers=2)
+    await world.until(cluster, "running")
+    await world.turn()
+    await world.site.end(world.site.numbers(cluster)[1])
+    for _ in range(3):
+        await world.turn()
+        await world.site.advance()
+    names = {queued.job.worker for queued in world.site.queue.values()}
+    assert names == {"", f"{cluster[:8]}-2"} and world.get(cluster).workers_lost == 1
+
+
+async def test_a_cluster_in_trouble_is_not_tried_at_each_round(world):
+    cluster = await world.create()
+    world.site.loses_answers = True
+    await world.turn()
+    tried = len(world.site.submitted)
+    await world.turn()
+    assert len(world.site.submitted) == tried
+    world.parts.reconciler.wake(cluster)
+    world.site.loses_answers = False
+    await world.until(cluster, "running")
+
+
+async def test_the_pace(world):
+    cluster = await world.create()
+    assert await world.parts.reconciler.round() == BUSY_SECONDS
+    await world.parts.reconciler.settle()
+    await world.until(cluster, "running")
+    assert await world.parts.reconciler.round() == CALM_SECONDS
+
+
+async def test_one_token_serves_several_actions(world):
+    cluster = await world.create(workers=2)
+    await world.until(cluster, "running")
+    await world.turn()
+    assert world.hub.condor_tokens_given == ["cms-analyst"]
+
+
+async def test_a_held_worker_is_told(world):
+    cluster = await world.create(workers=2)
+    await world.until(cluster, "running")
+    async with world.api(world.owner) as api:
+        await api.patch(f"api/clusters/{cluster}", json={"workers": 3})
+    await world.turn()
+    world.site.holds = "no disk"
+    await world.site.advance()
+    await world.turn()
+    states = {queued.job.state for queued in world.site.queue.values()}
+    assert states == {JobState.RUNNING, JobState.HELD} and "no disk" in world.get(cluster).reason

@@ -1,0 +1,264 @@
+import asyncio
+import contextlib
+import re
+import socket
+
+import httpx
+import pytest
+import uvicorn
+import websockets
+from conftest import ORIGIN, PREFIX
+
+from af_hub.controller.app import MESSAGE_BYTES
+from af_hub.controller.states import State
+
+
+@pytest.fixture
+async def running(world):
+    cluster = await world.create(name="my cluster")
+    await world.until(cluster, "running")
+    return cluster
+
+
+@contextlib.asynccontextmanager
+async def browser(world, user="cms-analyst", **headers):
+    """A browser at our own address; the hub's is another one, to which it goes by hand."""
+    world.hub.browser_user = user
+    async with world.api(**headers) as api:
+        yield api
+
+
+async def log_in(world, api, path=""):
+    """Go to a page, to the hub, and back again."""
+    answer = await api.get(path)
+    assert answer.status_code == 302 and answer.headers["location"].startswith(world.hub.url)
+    async with httpx.AsyncClient(trust_env=False) as other:
+        back = (await other.get(answer.headers["location"])).headers["location"]
+    answer = await api.get(f"{ORIGIN}{back}")
+    return answer
+
+
+def csrf_token(text):
+    return re.search(r'name="csrf_token" value="([0-9a-f]{64})"', text)[1]
+
+
+async def test_log_in_see_ones_clusters_and_close_one(world, running):
+    async with browser(world) as api:
+        answer = await log_in(world, api)
+        assert (answer.status_code, answer.headers["location"]) == (302, PREFIX)
+        assert "HttpOnly" in answer.headers["set-cookie"] and "SameSite=lax" in answer.headers["set-cookie"]
+        world.parts.store.become(running, State.RUNNING, State.RUNNING, "<b>bold</b>", 1)
+        page = await api.get("")
+        assert page.status_code == 200
+        assert "&lt;b&gt;bold" in page.text and "<b>" not in page.text and "my cluster" in page.text
+        assert running in page.text and "1 of 1" in page.text and "Testing ground" in page.text
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert not any(token in page.text + str(dict(api.cookies)) for token in world.hub.tokens)
+        answer = await api.post(f"clusters/{running}/close", data={"csrf_token": csrf_token(page.text)})
+        assert (answer.status_code, answer.headers["location"]) == (303, PREFIX)
+    assert world.get(running).state == "closing"
+
+
+async def test_the_clusters_of_others_are_not_on_the_page_and_cannot_be_closed(world, running):
+    async with browser(world, "cms-colleague") as api:
+        await log_in(world, api)
+        page = await api.get("")
+        assert running not in page.text and "You have none" in page.text
+        world.owner = world.hub.token_of("cms-colleague")
+        await world.create()
+        token = csrf_token((await api.get("")).text)
+        answer = await api.post(f"clusters/{running}/close", data={"csrf_token": token})
+        assert answer.status_code == 404
+    assert world.get(running).state == "running"
+
+
+@pytest.mark.parametrize(
+    "form, headers",
+    [
+        pytest.param({}, {}, id="no token"),
+        pytest.param({"csrf_token": "0" * 64}, {}, id="another token"),
+        pytest.param({"csrf_token": "ü"}, {}, id="a token that is none"),
+        pytest.param(None, {"origin": "http://evil.test"}, id="another origin"),
+        pytest.param(None, {"origin": "null"}, id="a page without origin"),
+        pytest.param(None, {"sec-fetch-site": "cross-site"}, id="the browser says so"),
+        pytest.param(None, {"sec-fetch-site": "same-site"}, id="a sister domain"),
+    ],
+)
+async def test_another_page_cannot_close_it(world, running, form, headers):
+    async with browser(world) as api:
+        await log_in(world, api)
+        form = {"csrf_token": csrf_token((await api.get("")).text)} if form is None else form
+        answer = await api.post(f"clusters/{running}/close", data=form, headers=headers)
+        assert answer.status_code == 403
+    assert world.get(running).state == "running"
+
+
+async def test_a_form_of_another_session_is_refused(world, running):
+    async with browser(world) as one, browser(world) as two:
+        await log_in(world, one)
+        await log_in(world, two)
+        token = csrf_token((await one.get("")).text)
+        assert (await two.post(f"clusters/{running}/close", data={"csrf_token": token})).status_code == 403
+
+
+async def test_a_script_of_another_page_cannot_read_ours(world, running):
+    async with browser(world) as api:
+        await log_in(world, api)
+        assert (await api.get("", headers={"sec-fetch-mode": "cors"})).status_code == 403
+        assert (await api.get("", headers={"sec-fetch-mode": "navigate"})).status_code == 200
+
+
+async def test_a_login_that_this_browser_did_not_begin(world):
+    async with browser(world) as victim, browser(world, "cms-colleague") as attacker:
+        answer = await attacker.get("")
+        async with httpx.AsyncClient(trust_env=False) as other:
+            back = (await other.get(answer.headers["location"])).headers["location"]
+        assert (await victim.get(f"{ORIGIN}{back}")).status_code == 403
+        for query in ("", "?state=x&code=y", "?code=y", "?error=access_denied"):
+            assert (await victim.get(f"oauth_callback{query}")).status_code == 403
+        assert (await attacker.get(f"{ORIGIN}{back}")).status_code == 302
+        assert (await attacker.get(f"{ORIGIN}{back}")).status_code == 403, "a state works once"
+
+
+async def test_logging_out_at_the_hub_ends_it_here(world):
+    async with browser(world) as api:
+        await log_in(world, api)
+        world.hub.tokens.clear()
+        clock = world.parts.hub._clock
+        world.parts.hub._clock = lambda: clock() + 11
+        assert (await api.get("")).status_code == 302
+
+
+async def test_somebody_who_may_not_use_the_controller(world):
+    async with browser(world) as api:
+        await log_in(world, api)
+        for model in world.hub.tokens.values():
+            model["scopes"] = []
+        clock = world.parts.hub._clock
+        world.parts.hub._clock = lambda: clock() + 11
+        assert (await api.get("")).status_code == 403
+
+
+async def test_the_dashboard_in_a_browser(world, running):
+    dashboard = f"clusters/{running}/dashboard/status"
+    async with browser(world) as api:
+        answer = await log_in(world, api, dashboard)
+        assert answer.headers["location"] == f"{PREFIX}{dashboard}"
+        headers = {"X-Forwarded-For": "10.1.1.1", "Referer": "http://hub.test/x", "Accept": "*/*"}
+        answer = await api.get(f"{dashboard}?a=%2F&b=1", headers=headers)
+        assert answer.text == "<h1>/status?a=%2F&b=1</h1>"
+        assert "set-cookie" not in answer.headers and "x-site" not in answer.headers
+        assert "default-src *" not in answer.headers["content-security-policy"]
+        assert f"connect-src {ORIGIN}{PREFIX}clusters/{running}/dashboard/" in answer.headers["content-security-policy"]
+    seen = world.site.agents[running].seen_headers[-1]
+    assert {name.lower() for name in seen} <= {
+        "host",
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "connection",
+        "user-agent",
+    }
+    assert seen["Host"] == "scheduler"
+
+
+async def test_redirects_of_the_dashboard_stay_inside(world, running):
+    async with world.api(world.owner) as api:
+        answer = await api.get(f"clusters/{running}/dashboard/")
+    assert answer.status_code == 302
+    assert answer.headers["location"] == f"{PREFIX}clusters/{running}/dashboard/status?from=root"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+async def test_the_dashboard_is_only_read(world, running, method):
+    async with world.api(world.owner) as api:
+        assert (await api.request(method, f"clusters/{running}/dashboard/status")).status_code == 405
+    assert world.site.agents[running].seen_headers == []
+
+
+@pytest.mark.parametrize(
+    "path", ["../agent/status", "..%2f..%2fx", "//evil.test/x", "%0d%0aX-A:1", "@evil.test/", "a/../../../../x"]
+)
+async def test_odd_paths_reach_the_dashboard_or_nothing(world, running, path):
+    async with world.api(world.owner) as api:
+        answer = await api.get(f"clusters/{running}/dashboard/{path}")
+    assert answer.status_code in (200, 400, 404), answer.text
+    assert "evil" not in answer.headers.get("location", "")
+
+
+async def test_without_the_tunnel_there_is_a_sentence(world, running):
+    world.site.tunnel_down = True
+    async with world.api(world.owner) as api:
+        answer = await api.get(f"clusters/{running}/dashboard/status")
+    assert answer.status_code == 503 and "not connected" in answer.json()["detail"]
+
+
+async def test_what_a_page_loads_is_not_sent_to_log_in(world, running):
+    async with browser(world, **{"sec-fetch-mode": "no-cors"}) as api:
+        assert (await api.get(f"clusters/{running}/dashboard/status")).status_code == 401
+
+
+@contextlib.asynccontextmanager
+async def served(world):
+    config = uvicorn.Config(world.app, lifespan="off", log_config=None, ws_max_size=MESSAGE_BYTES)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        task = asyncio.create_task(server._serve([listener]))
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        await task
+
+
+def stream(port, cluster, path="status/ws", **more):
+    headers = more.pop("headers", {})
+    url = f"ws://hub.test{PREFIX}clusters/{cluster}/dashboard/{path}"
+    return websockets.connect(
+        url, host="127.0.0.1", port=port, additional_headers=headers, proxy=None, open_timeout=5, **more
+    )
+
+
+async def test_websockets_of_the_dashboard(world, running):
+    async with served(world) as port:
+        mine = {"Authorization": f"token {world.owner}", "Cookie": "jupyterhub-session-id=secret"}
+        async with stream(port, running, headers=mine, subprotocols=["bokeh", "token"], max_size=None) as socket:
+            assert socket.subprotocol == "bokeh"
+            await socket.send("hello")
+            assert await socket.recv() == "hello"
+            await socket.send(b"\x00" * 3_000_000)
+            assert len(await socket.recv()) == 3_000_000
+        seen = {name.lower(): value for name, value in world.site.agents[running].seen_headers[-1].items()}
+        assert not {"cookie", "authorization", "origin", "referer"} & set(seen)
+
+
+@pytest.mark.parametrize("who", ["other user", "nobody", "another page", "another cluster", "no tunnel"])
+async def test_websockets_that_are_refused(world, running, who):
+    async with browser(world) as api:
+        await log_in(world, api)
+        cookie = "; ".join(f"{name}={value}" for name, value in api.cookies.items())
+    headers = {
+        "other user": {"Authorization": f"token {world.hub.token_of('cms-colleague')}"},
+        "nobody": {},
+        "another page": {"Cookie": cookie, "Origin": "http://evil.test"},
+        "another cluster": {"Cookie": cookie, "Origin": ORIGIN},
+        "no tunnel": {"Cookie": cookie, "Origin": ORIGIN},
+    }[who]
+    world.site.tunnel_down = who == "no tunnel"
+    async with served(world) as port:
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            async with stream(port, "f" * 32 if who == "another cluster" else running, headers=headers):
+                pass
+        assert refused.value.response.status_code == 403
+        if who == "another page":
+            async with stream(port, running, headers={"Cookie": cookie, "Origin": ORIGIN}) as socket:
+                await socket.send("mine")
+                assert await socket.recv() == "mine"
+
+
+async def test_the_cluster_ends_while_somebody_looks(world, running):
+    mine = {"Authorization": f"token {world.owner}"}
+    async with served(world) as port, stream(port, running, headers=mine) as socket:
+        await socket.send("a")
+        await socket.recv()
+        await world.site.end(world.site.numbers(running)[0])
+        with pytest.raises(websockets.ConnectionClosed):
+            await socket.recv()
