@@ -196,7 +196,7 @@ class RealPool:
         write_private(self.folder / ACCESS / "etc/tokens.d/pool", self._token(CENTRAL, "access-point", *rights))
         address = {"SCHEDD_ADDRESS_FILE": str(self.folder / ACCESS / "spool/.schedd_address")}
         self._configure("operator", "127.0.0.1", address, ["common.conf"])
-        operator = [self._token(role, "operator", "ADMINISTRATOR") for role in (CENTRAL, ACCESS)]
+        operator = [self._token(role, "root", "ADMINISTRATOR") for role in (CENTRAL, ACCESS)]
         write_private(self.folder / "operator/etc/tokens.d/operator", "".join(operator))
         write_private(self.reader_token, "".join(self._token(role, "reader", "READ") for role in (CENTRAL, ACCESS)))
         self._start_master(ACCESS, "127.0.0.1", variables, files)

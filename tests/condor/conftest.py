@@ -1,0 +1,99 @@
+"""People of the demo with tokens for the real pool."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from af_hub.condor import operation
+from af_hub.condor.pool import CondorPool
+from af_hub.testing.condor import RealPool
+from af_hub.testing.iam import DemoIAM
+
+COMPUTE = "compute.read compute.create compute.modify compute.cancel wlcg.groups"
+AUDIENCE = "htcondor.af-hub.test"
+ATTACKS = Path(__file__).with_name("attacks.py")
+
+
+@dataclass
+class Client:
+    """Somebody with HTCondor's own client library, and one token or none."""
+
+    pool: RealPool
+    folder: Path
+    token: str = field(default="", repr=False)
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        own: dict[str, str] = {"collector": self.pool.collector, "ca_file": str(self.pool.ca_file)}
+        if self.token:
+            file = self.folder / "token"
+            file.write_text(self.token)
+            file.chmod(0o600)
+            own["token_file"] = str(file)
+        path = f"{self.pool.prefix}/usr/bin:{self.pool.prefix}/usr/sbin:/usr/bin:/bin"
+        return {**operation.settings(own), **self.settings, "PATH": path, "HOME": str(self.folder)}
+
+    def tool(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """One of HTCondor's tools as this person."""
+        return subprocess.run(argv, env=self.environment(), cwd=self.folder, capture_output=True, text=True, timeout=60)
+
+    def attack(self, name: str, *arguments: str) -> dict[str, Any]:
+        """A function of attacks.py in a process of its own; what it achieved, or the refusal."""
+        done = subprocess.run(
+            [sys.executable, ATTACKS, name, self.pool.schedd, *arguments],
+            env=self.environment(),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+@pytest.fixture
+def pool(condor_pool: RealPool) -> CondorPool:
+    return CondorPool(condor_pool.collector, condor_pool.schedd, str(condor_pool.ca_file))
+
+
+@pytest.fixture
+def token(iam: DemoIAM) -> Callable[..., str]:
+    """A token for the pool as the hub gets it: ``token("cms-analyst")``; keywords change claims."""
+
+    def mint(username: str, scope: str = COMPUTE, audience: str | None = AUDIENCE, **changed: Any) -> str:
+        return iam.mint(username, scope=scope, audience=audience, profile="wlcg", **changed)
+
+    return mint
+
+
+@pytest.fixture
+def client(condor_pool: RealPool, token: Callable[..., str], tmp_path: Path) -> Callable[..., Client]:
+    """``client("cms-analyst")``, or ``client()`` for somebody without a token."""
+
+    def make(username: str = "", **settings: str) -> Client:
+        folder = tmp_path / (username or "nobody")
+        folder.mkdir(exist_ok=True)
+        own = {f"_condor_{name}": value for name, value in settings.items()}
+        return Client(condor_pool, folder, token(username) if username else "", own)
+
+    return make
+
+
+@pytest.fixture
+async def clean(condor_pool: RealPool, pool: CondorPool) -> AsyncIterator[None]:
+    """Remove all jobs after the test, as the operator."""
+    yield
+    deadline = time.monotonic() + 30
+    while left := await pool.query(condor_pool.reader_token, "True", ["JobStatus"]):
+        if any(ad["JobStatus"] != 3 for ad in left):
+            await asyncio.to_thread(condor_pool.tool, "condor_rm", "-constraint", "JobStatus != 3")
+        assert time.monotonic() < deadline, left

@@ -1,0 +1,242 @@
+"""On real daemons: what somebody with a valid token, or with none, must not be able to do (facts of HTCondor's trust model)."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from af_hub.condor.ads import these_jobs
+from af_hub.condor.pool import CondorPool
+from af_hub.errors import Refused
+from af_hub.testing.condor import RealPool
+
+from .conftest import Client
+
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("clean")]
+
+JOB = (
+    "executable = /bin/sleep\ntransfer_executable = False\narguments = 60\nshould_transfer_files = YES\nrequest_memory = 10MB\n"
+    'request_disk = 1MB\n+AFCluster = "cccc"\nqueue\n'
+)
+MARK = "only the access point may read this"
+
+
+@pytest.fixture
+def secret(condor_pool: RealPool) -> Path:
+    path = condor_pool.folder / "access-point/secret"
+    path.write_text(MARK)
+    return path
+
+
+@pytest.mark.parametrize(
+    "wanted, spool, words",
+    [
+        pytest.param({}, "no", "add -spool", id="not spooled"),
+        pytest.param({"max_materialize": "1"}, "yes", "spool", id="late materialization"),
+        pytest.param({"+WantIOProxy": "True"}, "yes", "WantRemoteUpdates", id="chirp"),
+        pytest.param({"universe": "local"}, "yes", "vanilla", id="local universe"),
+        pytest.param({"universe": "scheduler"}, "yes", "vanilla", id="scheduler universe"),
+        pytest.param({"My.JobUniverse": "12"}, "yes", "", id="universe by attribute"),
+        pytest.param({"+Owner": '"u-cms-cms-colleague"'}, "yes", "owner", id="another's name"),
+    ],
+)
+def test_submits_that_are_refused(
+    client: Callable[..., Client], wanted: dict[str, str], spool: str, words: str
+) -> None:
+    found = client("cms-analyst").attack("submit_only", json.dumps(wanted), spool)
+    assert words in found["refused"]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param({"+AcctGroupUser": '"u-cms-cms-colleague"'}, id="accounting user"),
+        pytest.param({"+AccountingGroup": '"atlas.u-cms-cms-colleague"'}, id="accounting group"),
+        pytest.param({"+User": '"u-cms-cms-colleague@af-hub.test"'}, id="user"),
+        pytest.param({"+AuthTokenSubject": '"another"'}, id="subject of the token"),
+    ],
+)
+def test_submits_that_claim_to_be_another(client: Callable[..., Client], wanted: dict[str, str]) -> None:
+    """Refused, or what was claimed is not in the ad."""
+    found = client("cms-analyst").attack("submit_only", json.dumps(wanted))
+    if "refused" not in found:
+        assert "colleague" not in json.dumps(found) and found["AuthTokenSubject"] != "another"
+        assert found["AccountingGroup"] == "cms.itcms.u-cms-cms-analyst"
+
+
+@pytest.mark.parametrize("spool", ["yes", "no"])
+@pytest.mark.parametrize("name", ["TransferInput", "In", "Cmd", "Iwd"])
+def test_files_of_the_access_point_are_not_read(
+    client: Callable[..., Client], secret: Path, name: str, spool: str
+) -> None:
+    value = secret.parent if name == "Iwd" else secret
+    wanted = {f"My.{name}": f'"{value}"', "My.TransferIn": "True", "My.TransferExecutable": "True"}
+    if name == "Iwd":
+        wanted["My.TransferInput"] = '"secret"'
+    found = client("cms-analyst").attack("submit_with", json.dumps(wanted), spool)
+    assert MARK not in json.dumps(found)
+    if spool == "no":
+        assert "add -spool" in found["refused"]
+
+
+@pytest.mark.parametrize("name", ["Out", "Err", "UserLog", "DAGManNodesLog", "TransferOutputRemaps"])
+def test_files_of_the_access_point_are_not_written(
+    client: Callable[..., Client], condor_pool: RealPool, name: str
+) -> None:
+    target = condor_pool.folder / "access-point" / f"evil-{name}"
+    value = f"new={target}" if name == "TransferOutputRemaps" else target
+    wanted = {f"My.{name}": f'"{value}"', "My.TransferOutput": '"new"', "arguments": "\"-c 'echo x | tee new'\""}
+    client("cms-analyst").attack("submit_with", json.dumps(wanted))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("TransferInput", '"/etc/passwd"'),
+        ("In", '"/etc/passwd"'),
+        ("Iwd", '"/etc"'),
+        ("Cmd", '"/bin/id"'),
+        ("Out", '"/tmp/evil"'),
+        ("Err", '"/tmp/evil"'),
+        ("UserLog", '"/tmp/evil"'),
+        ("DAGManNodesLog", '"/tmp/evil"'),
+        ("TransferOutput", '"/etc/passwd"'),
+        ("TransferOutputRemaps", '"a=/tmp/evil"'),
+        ("TransferExecutable", "True"),
+        ("WantIOProxy", "True"),
+        ("JobUniverse", "12"),
+        ("JobUniverse", "7"),
+        ("AcctGroup", '"atlas"'),
+        ("AcctGroupUser", '"u-cms-cms-colleague"'),
+        ("AccountingGroup", '"atlas.u-cms-cms-colleague"'),
+        ("Owner", '"u-cms-cms-colleague"'),
+        ("User", '"u-cms-cms-colleague@af-hub.test"'),
+        ("AuthTokenSubject", '"another"'),
+        ("AFCluster", '"another"'),
+        ("AFRole", '"worker"'),
+    ],
+)
+def test_edits_that_are_refused(client: Callable[..., Client], name: str, value: str) -> None:
+    """And the schedd is still there: in 23.x an edit of JobUniverse ended it."""
+    ada = client("cms-analyst")
+    found = ada.attack("edit", name, value)
+    assert "refused" in found or found["after"] == found["before"], found
+    assert ada.attack("whoami", "WRITE")["name"] == "u-cms-cms-analyst@af-hub.test"
+
+
+async def test_jobs_of_others_cannot_be_touched(
+    condor_pool: RealPool, client: Callable[..., Client], pool: CondorPool, token: Callable[..., str]
+) -> None:
+    (job,) = await pool.submit(token("cms-analyst"), JOB, {})
+    found = client("cms-colleague").attack("touch", job)
+    assert found.pop("retrieve") in ([], "") or "refused" in str(found), found
+    assert all(value == 0 or isinstance(value, str) for value in found.values()), found
+    (ad,) = await pool.query(condor_pool.reader_token, these_jobs([job]), ["AFCluster", "JobStatus", "HoldReason"])
+    assert ad["AFCluster"] == "cccc" and ad["JobStatus"] in (1, 2)
+
+
+@pytest.mark.parametrize("methods", ["FS", "CLAIMTOBE", "ANONYMOUS", "FS, SCITOKENS, IDTOKENS, ANONYMOUS, CLAIMTOBE"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("condor_status", "-any"),
+        ("condor_q", "-all", "-name", "schedd@af-hub.test"),
+        ("condor_rm", "-all", "-name", "schedd@af-hub.test"),
+        ("condor_off", "-all"),
+        ("condor_reconfig", "-all"),
+        ("condor_userprio", "-all"),
+    ],
+)
+def test_without_a_token_nothing_is_done(
+    condor_pool: RealPool, client: Callable[..., Client], argv: tuple[str, ...], methods: str
+) -> None:
+    """The operating system's user of these daemons is nobody to them."""
+    nobody = client(SEC_CLIENT_AUTHENTICATION_METHODS=methods)
+    done = nobody.tool(*argv)
+    assert done.returncode != 0 and "slot1@" not in done.stdout, done.stdout
+    assert "slot1@t2-a" in condor_pool.tool("condor_status")
+
+
+@pytest.mark.parametrize("daemon", ["schedd", "master"])
+@pytest.mark.parametrize("tool", ["condor_off", "condor_reconfig", "condor_restart"])
+def test_without_a_token_nobody_administers_by_address(
+    condor_pool: RealPool, client: Callable[..., Client], tool: str, daemon: str
+) -> None:
+    address = next((condor_pool.folder / "access-point").glob(f"*/.{daemon}_address")).read_text().split("\n")[0]
+    for somebody in (client(SEC_CLIENT_AUTHENTICATION_METHODS="FS"), client("facility-admin")):
+        done = somebody.tool(tool, "-addr", address, "-daemon", daemon)
+        assert done.returncode != 0, done.stdout
+    assert "slot1@t2-a" in condor_pool.tool("condor_status")
+
+
+@pytest.mark.parametrize("name", ["OffFast", "OffGraceful", "Reconfig", "Restart", "DaemonsOff", "SetPeacefulShutdown"])
+def test_a_persons_token_gives_no_administration(
+    condor_pool: RealPool, client: Callable[..., Client], name: str
+) -> None:
+    """Not even that of somebody whom the policy calls an admin."""
+    client("facility-admin").attack("command", name)
+    assert client("facility-admin").attack("whoami", "ADMINISTRATOR")["allowed"] != "True"
+    assert client("cms-analyst").attack("whoami", "WRITE")["name"]
+
+
+@pytest.mark.parametrize("kind", ["UPDATE_STARTD_AD", "UPDATE_SCHEDD_AD", "UPDATE_MASTER_AD", "UPDATE_AD_GENERIC"])
+def test_nobody_offers_slots_with_a_persons_token(
+    condor_pool: RealPool, client: Callable[..., Client], kind: str
+) -> None:
+    client("cms-analyst").attack("advertise", kind)
+    assert "evil" not in condor_pool.tool("condor_status", "-any", "-af", "MyType", "Name")
+
+
+def test_short_token_does_not_become_a_long_one(client: Callable[..., Client]) -> None:
+    ada = client("cms-analyst")
+    for argv in (
+        ("condor_token_fetch", "-name", "schedd@af-hub.test", "-type", "SCHEDD"),
+        ("condor_token_fetch",),
+        ("condor_token_request", "-identity", "u-cms-cms-analyst@af-hub.test"),
+    ):
+        done = ada.tool(*argv)
+        assert done.returncode != 0 and "eyJ" not in done.stdout, done.stdout
+
+
+async def test_reader_only_reads(condor_pool: RealPool, client: Callable[..., Client]) -> None:
+    folder = condor_pool.folder / "reader-only"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / "reader").write_bytes(condor_pool.reader_token.read_bytes())
+    (folder / "reader").chmod(0o600)
+    reader = client(SEC_TOKEN_DIRECTORY=str(folder), SEC_CLIENT_AUTHENTICATION_METHODS="IDTOKENS")
+    assert reader.attack("whoami", "READ")["name"] == "reader@af-hub.test"
+    assert "refused" in reader.attack("submit_only", "{}")
+    assert reader.tool("condor_rm", "-all", "-name", "schedd@af-hub.test").returncode != 0
+
+
+async def test_a_sites_token_is_good_for_slots_only(condor_pool: RealPool, client: Callable[..., Client]) -> None:
+    tokens = condor_pool.folder / "T2_A/etc/tokens.d"
+    site = client(SEC_TOKEN_DIRECTORY=str(tokens), SEC_CLIENT_AUTHENTICATION_METHODS="IDTOKENS")
+    assert "refused" in site.attack("submit_only", "{}")
+    site.attack("advertise", "UPDATE_SCHEDD_AD")
+    assert "evil" not in condor_pool.tool("condor_status", "-any", "-af", "MyType", "Name")
+
+
+async def test_account_without_accounting_group_is_told_so(
+    condor_pool: RealPool, pool: CondorPool, token: Callable[..., str]
+) -> None:
+    good = condor_pool.accounting_map.read_text()
+    try:
+        condor_pool.accounting_map.write_text("* somebody else\n")
+        condor_pool.reconfig()
+        with pytest.raises(Refused, match="gives the account u-cms-cms-analyst no accounting group"):
+            await pool.submit(token("cms-analyst"), JOB, {})
+    finally:
+        condor_pool.accounting_map.write_text(good)
+        condor_pool.reconfig()
+
+
+def test_secrets_lie_in_private_files(condor_pool: RealPool) -> None:
+    assert condor_pool.folder.stat().st_mode & 0o777 == 0o700
+    secrets: list[Any] = [condor_pool.reader_token, condor_pool.folder / "tls/tls.key"]
+    secrets += [*condor_pool.folder.glob("*/etc/tokens.d/*"), *condor_pool.folder.glob("*/etc/passwords.d/*")]
+    assert len(secrets) >= 8 and {path.stat().st_mode & 0o777 for path in secrets} == {0o600}
+    assert not (condor_pool.folder / "access-point/etc/passwords.d/POOL").exists()

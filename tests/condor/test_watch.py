@@ -1,0 +1,93 @@
+"""The watcher's looks, one by one; on the real pool in test_real_pool."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from af_hub.condor.watch import Watch
+from af_hub.errors import Unavailable
+
+POLICY = """\
+facility: {name: a, contact: b}
+issuers: [{issuer: "https://iam/", discovery: "${NOT_SET_HERE}"}]
+images: {}
+sizes: {}
+rules: [{name: r, groups: [/cms], login: true, condor: {account: "u-{username}", accounting_group: cms}}]
+"""
+
+
+class Surroundings:
+    def __init__(self, folder: Path) -> None:
+        self.policy, self.people, self.into = folder / "facility.yaml", folder / "people.json", folder / "into"
+        self.into.mkdir()
+        self.policy.write_text(POLICY)
+        self.people.write_text(json.dumps([{"issuer": "https://iam/", "subject": "s", "username": "ada"}]))
+        self.reconfigured = 0
+        self.deaf = False
+        self.watch = Watch(self.policy, self.people, self.into, self.reconfigure)
+
+    def reconfigure(self) -> None:
+        if self.deaf:
+            raise Unavailable("the schedd does not answer")
+        self.reconfigured += 1
+
+    def accounting(self) -> str:
+        return (self.into / "accounting.map").read_text()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Surroundings:
+    return Surroundings(tmp_path)
+
+
+def test_first_look_writes_both(here: Surroundings) -> None:
+    here.watch.look()
+    here.watch.look()
+    assert here.accounting() == "* u-ada cms\n" and here.reconfigured == 1
+    assert json.loads((here.into / "table.json").read_text())["people"] == {"https://iam/,s": "ada"}
+    assert sorted(path.name for path in here.into.iterdir()) == ["accounting.map", "table.json"]
+
+
+def test_edit_of_the_policy_is_taken(here: Surroundings) -> None:
+    here.watch.look()
+    here.policy.write_text(POLICY.replace("accounting_group: cms", "accounting_group: cms.itcms"))
+    here.watch.look()
+    assert here.accounting() == "* u-ada cms.itcms\n" and here.reconfigured == 2
+
+
+def test_edit_that_changes_no_account_reconfigures_nothing(here: Surroundings) -> None:
+    here.watch.look()
+    here.policy.write_text(POLICY.replace("groups: [/cms]", "groups: [/cms, /atlas]"))
+    here.watch.look()
+    assert "/atlas" in (here.into / "table.json").read_text() and here.reconfigured == 1
+
+
+@pytest.mark.parametrize("broken", ["", "rules: {", POLICY.replace("login: true", "logn: true"), None])
+def test_broken_edit_keeps_what_was_and_says_so(
+    here: Surroundings, caplog: pytest.LogCaptureFixture, broken: str | None
+) -> None:
+    here.watch.look()
+    before = [path.read_text() for path in sorted(here.into.iterdir())]
+    if broken is None:
+        here.people.unlink()
+    else:
+        here.policy.write_text(broken)
+    here.watch.look()
+    assert [path.read_text() for path in sorted(here.into.iterdir())] == before and here.reconfigured == 1
+    assert "kept as they were" in caplog.text
+
+
+def test_deaf_access_point_is_told_again(here: Surroundings) -> None:
+    here.deaf = True
+    here.watch.look()
+    here.deaf = False
+    here.watch.look()
+    assert here.reconfigured == 1
+
+
+def test_refused_account_is_named(here: Surroundings, caplog: pytest.LogCaptureFixture) -> None:
+    one = {"issuer": "https://iam/", "subject": "1", "username": "ada"}
+    here.people.write_text(json.dumps([one, {**one, "subject": "2"}]))
+    here.watch.look()
+    assert "nobody gets the account u-ada" in caplog.text and here.accounting() == ""
