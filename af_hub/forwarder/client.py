@@ -12,7 +12,6 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +22,8 @@ from af_hub.errors import EndpointAway, EndpointRefused, Unavailable
 from af_hub.forwarder import ssh
 from af_hub.forwarder.access import Endpoint, Service, read_principal
 from af_hub.forwarder.dask_settings import PATIENCE
+from af_hub.forwarder.login import Credentials as Credentials
+from af_hub.forwarder.login import ForwarderAddress as ForwarderAddress
 from af_hub.forwarder.pauses import seconds_until_dial
 from af_hub.forwarder.relay import ChannelEnd, SocketEnd
 
@@ -30,24 +31,6 @@ log = logging.getLogger("af_hub.forwarder.client")
 
 Connector = Callable[[Callable[[], SocketEnd]], Awaitable[tuple[asyncio.BaseTransport, SocketEnd]]]
 """Connects to a local program with the protocol that it is given; see :func:`tcp_connector` and :func:`unix_connector`."""
-
-
-@dataclass(frozen=True)
-class ForwarderAddress:
-    """Where the forwarder is and the one host key that it must show (an OpenSSH public key)."""
-
-    host: str
-    port: int
-    host_key: str
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """Who we are: a private key and its user certificate, both in OpenSSH's text form, kept in memory."""
-
-    principal: str
-    private_key: str = field(repr=False)
-    certificate: str
 
 
 def tcp_connector(host: str, port: int) -> Connector:

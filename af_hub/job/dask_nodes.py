@@ -1,0 +1,83 @@
+"""Dask's scheduler and worker without a TCP port that answers HTTP.
+
+Serves scheduler.py and worker.py. Dask starts an HTTP server in both, on all addresses and without authentication; both methods
+that do so are replaced here. Comm ports speak TLS and ask for a certificate of the Dask cluster's CA.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from distributed import Nanny, Scheduler, Worker
+from distributed.http.routing import RoutingApplication
+from distributed.security import Security
+
+from af_hub.job import kit
+from af_hub.job.private_http import serve_private, server_context
+
+DASHBOARD_ROLES = ("client", "controller")
+DEATH_TIMEOUT = "300s"
+SCRATCH = "scratch"
+
+
+class PrivateScheduler(Scheduler):
+    """The scheduler; its dashboard is at :data:`af_hub.job.kit.DASHBOARD_SOCKET` in the working directory."""
+
+    def start_http_server(self, routes: Any, *_: Any, **__: Any) -> None:
+        """Called by Scheduler where it would listen on a TCP port."""
+        self.http_application = RoutingApplication(routes)  # type: ignore[no-untyped-call]
+        context = server_context(*map(Path, (kit.CA, kit.SCHEDULER_CERTIFICATE, kit.SCHEDULER_KEY)))
+        server: Any = serve_private(self.http_application, kit.DASHBOARD_SOCKET, context, DASHBOARD_ROLES)
+        server.address, server.port = str(kit.DASHBOARD_SOCKET), 0  # Dask tells them to whoever asks
+        self.http_server = self.services["dashboard"] = server
+
+
+class SilentWorker(Worker):
+    """A worker that serves no HTTP at all."""
+
+    def start_http_server(self, routes: Any, *_: Any, **__: Any) -> None:
+        """Called by Worker where it would listen on a TCP port."""
+        self.http_application = RoutingApplication(routes)  # type: ignore[no-untyped-call]
+
+
+def scheduler_security() -> Security:
+    """TLS of the scheduler, from the files in the working directory."""
+    return Security(  # type: ignore[no-untyped-call]
+        require_encryption=True,
+        tls_ca_file=kit.CA,
+        tls_scheduler_cert=kit.SCHEDULER_CERTIFICATE,
+        tls_scheduler_key=kit.SCHEDULER_KEY,
+    )
+
+
+def worker_security() -> Security:
+    """TLS of a worker; as a client too, for tasks that ask the scheduler themselves (``get_client``)."""
+    return Security(  # type: ignore[no-untyped-call]
+        require_encryption=True,
+        tls_ca_file=kit.CA,
+        tls_worker_cert=kit.WORKER_CERTIFICATE,
+        tls_worker_key=kit.WORKER_KEY,
+        tls_client_cert=kit.WORKER_CERTIFICATE,
+        tls_client_key=kit.WORKER_KEY,
+    )
+
+
+def private_scheduler(host: str) -> PrivateScheduler:
+    """A scheduler that listens on ``host``, any port."""
+    return PrivateScheduler(host=host, port=0, protocol="tls", security=scheduler_security(), dashboard=True)
+
+
+def silent_worker(worker: kit.WorkerKit, host: str) -> Nanny:
+    """A nanny with one worker; local files go to a folder in the sandbox."""
+    return Nanny(
+        worker.scheduler,
+        name=worker.name,
+        nthreads=worker.nthreads,
+        memory_limit=worker.memory_limit,
+        host=host,
+        protocol="tls",
+        security=worker_security(),
+        worker_class=SilentWorker,
+        dashboard=False,
+        death_timeout=DEATH_TIMEOUT,
+        local_directory=str(Path(SCRATCH).absolute()),
+    )

@@ -1,0 +1,169 @@
+"""The files that come with a job, as values.
+
+Serves agent, scheduler and worker at their start. Promises: what is missing or cannot be is named in one sentence; a key never shows. The
+files lie in the working directory, the job's sandbox: ``job.json`` and keys for the job agent, ``worker.json`` and keys for one more
+worker.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from af_hub.errors import JobKitError
+from af_hub.forwarder.access import is_dask_cluster
+from af_hub.forwarder.login import Credentials, ForwarderAddress
+
+GIB = 1 << 30
+
+CA = "tls-ca.pem"
+SCHEDULER_CERTIFICATE, SCHEDULER_KEY = "tls-scheduler.pem", "tls-scheduler.key"
+WORKER_CERTIFICATE, WORKER_KEY = "tls-worker.pem", "tls-worker.key"
+SSH_CERTIFICATE, SSH_KEY = "ssh.cert", "ssh.key"
+DASHBOARD_SOCKET = Path("dashboard.sock")
+AGENT_SOCKET = Path("agent.sock")
+SECRET_FILES = (SCHEDULER_KEY, WORKER_KEY, SSH_KEY)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class JobKit:
+    """``job.json``: what the job agent has to run.
+
+    Attributes
+    ----------
+    memory_limit
+        Bytes that the whole job may use.
+    expires_at
+        Unix time at which the job ends.
+    bind
+        Address to listen on; the machine ad's when empty.
+    """
+
+    dask_cluster: str
+    site: str
+    forwarder: ForwarderAddress
+    nthreads: int
+    memory_limit: int
+    expires_at: float
+    bind: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerKit:
+    """``worker.json``: what one worker has to know."""
+
+    dask_cluster: str
+    scheduler: str
+    name: str
+    nthreads: int
+    memory_limit: int
+    expires_at: float
+    bind: str = ""
+
+    def as_json(self) -> str:
+        """The text of ``worker.json``, on one line."""
+        facts = asdict(self)
+        return json.dumps({"cluster": facts.pop("dask_cluster"), **facts})
+
+
+def read_job_kit(text: str) -> JobKit:
+    """Read the text of ``job.json``; raises JobKitError."""
+    facts = _object("job.json", text)
+    forwarder = _get("job.json", facts, "forwarder", dict)
+    return JobKit(
+        dask_cluster=_dask_cluster("job.json", facts),
+        site=_get("job.json", facts, "site", str),
+        forwarder=ForwarderAddress(
+            host=_get("job.json forwarder", forwarder, "host", str),
+            port=_get("job.json forwarder", forwarder, "port", int),
+            host_key=_get("job.json forwarder", forwarder, "host_key", str),
+        ),
+        nthreads=_get("job.json", facts, "nthreads", int),
+        memory_limit=_get("job.json", facts, "memory_limit", int),
+        expires_at=_get("job.json", facts, "expires_at", float),
+        bind=_get("job.json", {"bind": ""} | facts, "bind", str),
+    )
+
+
+def read_worker_kit(text: str) -> WorkerKit:
+    """Read the text of ``worker.json``; raises JobKitError."""
+    facts = _object("worker.json", text)
+    return WorkerKit(
+        dask_cluster=_dask_cluster("worker.json", facts),
+        scheduler=_get("worker.json", facts, "scheduler", str),
+        name=_get("worker.json", facts, "name", str),
+        nthreads=_get("worker.json", facts, "nthreads", int),
+        memory_limit=_get("worker.json", facts, "memory_limit", int),
+        expires_at=_get("worker.json", facts, "expires_at", float),
+        bind=_get("worker.json", {"bind": ""} | facts, "bind", str),
+    )
+
+
+def first_worker_memory(job_memory: int) -> int:
+    """Bytes that the first worker may use: what scheduler and agent need, 20 % and at least 1 GiB, stays theirs.
+
+    A job too small for that gives them half.
+    """
+    return job_memory - max(job_memory // 5, min(GIB, job_memory // 2))
+
+
+def worker_name(dask_cluster: str, number: int) -> str:
+    """The name of a worker; 0 is the first, which runs beside the scheduler."""
+    return f"{dask_cluster[:8]}-{number}"
+
+
+def read_file(name: str, read: Callable[[str], T], folder: Path = Path()) -> T:
+    """``read`` of the text of a file of the kit; raises JobKitError when it is not there."""
+    try:
+        return read((folder / name).read_text())
+    except OSError as error:
+        raise JobKitError(f"{name} should have come with the job: {error.strerror}") from error
+
+
+def read_credentials(dask_cluster: str) -> Credentials:
+    """Who the job is at the forwarder, from the files in the working directory."""
+    return Credentials(f"job:{dask_cluster}", read_file(SSH_KEY, str), read_file(SSH_CERTIFICATE, str))
+
+
+def protect_secrets() -> None:
+    """Make key files readable by their owner only, whatever the transfer made of their modes."""
+    for path in map(Path, SECRET_FILES):
+        if path.exists():
+            path.chmod(0o600)
+
+
+def remove_secrets() -> None:
+    """Remove the key files."""
+    for path in map(Path, SECRET_FILES):
+        path.unlink(missing_ok=True)
+
+
+def _object(what: str, text: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(text)
+    except ValueError as error:
+        raise JobKitError(f"{what} is no JSON: {error}") from error
+    if not isinstance(facts, dict):
+        raise JobKitError(f"{what} is no JSON object")
+    return facts
+
+
+def _get(what: str, facts: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = facts.get(name)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value <= 0):
+        raise JobKitError(
+            f"{what}: {name!r} should be {kind.__name__}{' above 0' if kind is int else ''}, found {value!r}"
+        )
+    return value
+
+
+def _dask_cluster(what: str, facts: Mapping[str, Any]) -> str:
+    dask_cluster = _get(what, facts, "cluster", str)
+    if not is_dask_cluster(dask_cluster):
+        raise JobKitError(f"{what}: 'cluster' should be 32 lowercase hexadecimal digits")
+    return dask_cluster

@@ -1,0 +1,71 @@
+"""HTTP that nobody else on the worker node reaches: a Unix socket (0600) and TLS that asks for a certificate of the Dask cluster's CA.
+
+Serves dashboard and agent API. Worker nodes are shared: a TCP port could be read by any job there, since Dask's pages ask for no
+password. Promises: without a certificate of this Dask cluster there is no TLS, with one of another role there is only 403. The role is
+the certificate's common name.
+"""
+
+import ssl
+from collections.abc import Collection
+from pathlib import Path
+
+from tornado import httputil
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_unix_socket
+
+
+def server_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS for a server whose clients must show a certificate of ``ca``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ca)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def serve_private(
+    application: httputil.HTTPServerConnectionDelegate, path: Path, context: ssl.SSLContext, roles: Collection[str]
+) -> HTTPServer:
+    """Serve ``application`` to these roles on a Unix socket; the path should be relative, since 107 bytes are all it may have."""
+    server = HTTPServer(RoleGate(application, roles), ssl_options=context)
+    server.add_socket(bind_unix_socket(str(path), mode=0o600))
+    return server
+
+
+class RoleGate(httputil.HTTPServerConnectionDelegate):
+    """Passes requests on when the client's certificate names one of the roles."""
+
+    def __init__(self, application: httputil.HTTPServerConnectionDelegate, roles: Collection[str]) -> None:
+        self._application = application
+        self._roles = frozenset(roles)
+
+    def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
+        """A request begins; the TLS handshake is over."""
+        certificate = server_conn.stream.socket.getpeercert()  # type: ignore[attr-defined]
+        if common_name(certificate) in self._roles:
+            return self._application.start_request(server_conn, request_conn)
+        return _Forbidden(request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        """A connection is over."""
+        self._application.on_close(server_conn)
+
+
+class _Forbidden(httputil.HTTPMessageDelegate):
+    def __init__(self, connection: httputil.HTTPConnection) -> None:
+        self._connection = connection
+
+    def finish(self) -> None:
+        body = b"this certificate's role is not admitted here\n"
+        headers = httputil.HTTPHeaders({"Content-Type": "text/plain", "Content-Length": str(len(body))})
+        self._connection.write_headers(httputil.ResponseStartLine("HTTP/1.1", 403, "Forbidden"), headers, body)
+        self._connection.finish()
+
+
+def common_name(certificate: dict[str, object] | None) -> str | None:
+    """The one common name of a certificate as ``getpeercert`` gives it; None when there is not exactly one."""
+    subject = (certificate or {}).get("subject", ())
+    assert isinstance(subject, tuple)
+    names = [value for part in subject for name, value in part if name == "commonName"]
+    return names[0] if len(names) == 1 else None

@@ -1,0 +1,82 @@
+"""The Dask scheduler as a child of the job agent: ``python -m af_hub.job.scheduler``.
+
+Serves workers at its address inside the site, clients through the tunnel, and the agent's questions (:mod:`af_hub.job.control`). Ends when
+the agent is gone, asks it to, or a client shuts the Dask cluster down.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+from typing import Any
+
+import dask
+
+from af_hub.forwarder.dask_settings import SCHEDULER
+from af_hub.job import kit
+from af_hub.job.addresses import site_address
+from af_hub.job.control import serve_control
+from af_hub.job.dask_nodes import PrivateScheduler, private_scheduler
+
+FIRE_AND_FORGET = "fire-and-forget"
+"""distributed counts it among the clients."""
+
+
+def describe(scheduler: PrivateScheduler) -> dict[str, Any]:
+    """What the agent API tells about it."""
+    return {
+        "scheduler": scheduler.address,
+        "workers": [
+            {
+                "name": str(worker.name),
+                "address": worker.address,
+                "nthreads": worker.nthreads,
+                "memory_limit": worker.memory_limit,
+            }
+            for worker in scheduler.workers.values()
+        ],
+        "clients": len(set(scheduler.clients) - {FIRE_AND_FORGET}),
+        "tasks": len(scheduler.tasks),
+    }
+
+
+async def retire(scheduler: PrivateScheduler, names: list[str]) -> list[str]:
+    """End these workers; their results move to others first. Returns the names of those that there were."""
+    workers = {worker.address: str(worker.name) for worker in scheduler.workers.values() if str(worker.name) in names}
+    if workers:
+        await scheduler.retire_workers(list(workers), close_workers=True)
+    return sorted(workers.values())
+
+
+async def run(control_fd: int) -> None:
+    """Serve until told to end."""
+    job = kit.read_file("job.json", kit.read_job_kit)
+
+    async def handle(call: str, **arguments: Any) -> dict[str, Any]:
+        match call:
+            case "status":
+                return describe(scheduler)
+            case "retire":
+                return {"retired": await retire(scheduler, arguments["workers"])}
+            case _:
+                return {"error": f"unknown call {call}"}
+
+    async with private_scheduler(site_address(job.bind, job.forwarder.host)) as scheduler:
+        control = asyncio.create_task(serve_control(control_fd, {"scheduler": scheduler.address}, handle))
+        over = asyncio.create_task(scheduler.finished())
+        await asyncio.wait([control, over], return_when=asyncio.FIRST_COMPLETED)
+
+
+def main() -> None:
+    """Read the command line and serve."""
+    parser = argparse.ArgumentParser(prog="af_hub.job.scheduler", description="A Dask scheduler, for the job agent.")
+    parser.add_argument("--control-fd", type=int, required=True, metavar="N", help="socket to the agent")
+    args = parser.parse_args()
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    dask.config.set(SCHEDULER)
+    asyncio.run(run(args.control_fd))
+
+
+if __name__ == "__main__":
+    main()
