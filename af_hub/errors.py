@@ -12,6 +12,7 @@
     ├── LoginRequired           the IAM ended this login; only the person can begin a new one
     ├── TokenRejected           a token is not what its issuer would have signed for us
     ├── JobKitError             the files that came with a job of a Dask cluster cannot be used
+    ├── ClusterFailed           a Dask cluster did not come up, or is over
     └── Unavailable             another system does not answer, or answers nonsense
         └── EndpointAway        nobody offers that endpoint of a Dask cluster at this moment
 
@@ -74,3 +75,7 @@ class EndpointAway(Unavailable):
 
 class JobKitError(AFError):
     """``job.json``, ``worker.json`` or a key file beside it is missing or says something that cannot be."""
+
+
+class ClusterFailed(AFError):
+    """A Dask cluster did not come up, or is over; the message says why."""

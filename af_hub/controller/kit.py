@@ -11,7 +11,6 @@ from pathlib import Path
 
 from af_hub.controller.keys import ClusterKeys
 from af_hub.controller.model import Cluster
-from af_hub.controller.plan import worker_name
 from af_hub.controller.pool import Order
 from af_hub.controller.states import Role
 from af_hub.forwarder.client import ForwarderAddress
@@ -23,8 +22,11 @@ SCHEDULER_FILES = ("ssh.key", "ssh.cert", "tls-scheduler.pem", "tls-scheduler.ke
 
 
 def scheduler_memory(memory: int) -> int:
-    """Bytes for scheduler, agent and a first worker of ``memory``: at least 1 GiB and a fifth more."""
-    return memory + max(1024 * MIB, memory // 5)
+    """Bytes for scheduler, agent and a first worker of ``memory``: 1 GiB, or a fifth of the whole, is for the first two.
+
+    The opposite of :func:`af_hub.job.kit.first_worker_memory`, which the job agent asks.
+    """
+    return max(memory + 1024 * MIB, -(-memory * 5 // 4))
 
 
 def worker_memory(memory: int) -> int:
@@ -40,10 +42,8 @@ def scheduler_order(
         "cluster": cluster.id,
         "site": cluster.site,
         "forwarder": asdict(forwarder),
-        "worker": worker_name(cluster.id, 0),
-        "first_worker": cluster.workers_wanted > 0,
         "nthreads": cluster.cores,
-        "memory_limit": cluster.memory,
+        "memory_limit": scheduler_memory(cluster.memory),
         "expires_at": cluster.expires_at,
     }
     return Order(

@@ -385,8 +385,7 @@ class FakeSite:
         job = json.loads(order.files["job.json"])
         tls = _server_tls(order.files, Path(self._folder.name))
         agent = self.agents[order.cluster] = FakeJobAgent(job, tls, Path(self._folder.name))
-        if job["first_worker"]:
-            agent.workers.add(order.cluster[:8] + "-0")
+        agent.workers.add(order.cluster[:8] + "-0")
         await agent.start()
 
 

@@ -3,10 +3,10 @@ import json
 import asyncssh
 import httpx
 import pytest
-from conftest import ORIGIN, PREFIX
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from world import ORIGIN, PREFIX
 
 from af_hub.controller.guard import BODY_BYTES
 from af_hub.testing.controller import SERVICE_SCOPE

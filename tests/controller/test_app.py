@@ -11,7 +11,7 @@ import asyncssh
 import httpx
 import pytest
 from aiohttp import web
-from conftest import FACILITY
+from world import FACILITY
 
 from af_hub.controller.jobagent import JobAgents
 from af_hub.controller.keys import ClusterKeys, UserCA

@@ -5,9 +5,19 @@ import pytest
 
 from af_hub.condor.jobstatus import JobState
 from af_hub.controller.keys import ClusterKeys
+from af_hub.controller.kit import scheduler_memory
 from af_hub.controller.reconcile import BUSY_SECONDS, CALM_SECONDS
-
-ACCESS_POINT_AWAY = "the access point does not answer"
+from af_hub.job.kit import (
+    CA,
+    SCHEDULER_CERTIFICATE,
+    SECRET_FILES,
+    SSH_CERTIFICATE,
+    WORKER_CERTIFICATE,
+    WORKER_KEY,
+    first_worker_memory,
+    read_job_kit,
+    read_worker_kit,
+)
 
 
 def keys(world, cluster):
@@ -43,7 +53,7 @@ async def test_what_travels_with_the_jobs(world):
     assert first.memory == 3 * 2**30 and second.memory == 2**31 + 128 * 2**20
     job = json.loads(first.files["job.json"])
     assert job["forwarder"] == {"host": "127.0.0.1", "port": 2222, "host_key": "ssh-ed25519 AAAA"}
-    assert (job["cluster"], job["site"], job["nthreads"], job["memory_limit"]) == (cluster, "T2_A", 2, 2**31)
+    assert (job["cluster"], job["site"], job["nthreads"], job["memory_limit"]) == (cluster, "T2_A", 2, 3 * 2**30)
     worker = json.loads(second.workers[f"{cluster[:8]}-1"]["worker.json"])
     assert (worker["name"], worker["scheduler"]) == (f"{cluster[:8]}-1", "tls://10.0.0.1:4000")
     text = b"".join((*first.files.values(), *second.files.values()))
@@ -263,3 +273,21 @@ async def test_a_held_worker_is_told(world):
     await world.turn()
     states = {queued.job.state for queued in world.site.queue.values()}
     assert states == {JobState.RUNNING, JobState.HELD} and "no disk" in world.get(cluster).reason
+
+
+@pytest.mark.parametrize("memory", [2**28, 2**30, 2**31, 4 * 2**30, 5 * 2**30 + 7, 2**40])
+def test_the_first_worker_gets_what_was_asked_for(memory):
+    assert first_worker_memory(scheduler_memory(memory)) >= memory
+
+
+async def test_the_job_agent_can_read_its_files(world):
+    cluster = await world.create(workers=2)
+    await world.until(cluster, "running")
+    await world.turn()
+    first, second = world.site.submitted
+    job = read_job_kit(first.files["job.json"].decode())
+    assert (job.dask_cluster, job.forwarder.port, job.nthreads) == (cluster, 2222, 1)
+    worker = read_worker_kit(second.workers[f"{cluster[:8]}-1"]["worker.json"].decode())
+    assert (worker.name, worker.memory_limit) == (f"{cluster[:8]}-1", 2**31)
+    needed = {CA, SCHEDULER_CERTIFICATE, WORKER_CERTIFICATE, SSH_CERTIFICATE, *SECRET_FILES}
+    assert needed <= set(first.files) and {CA, WORKER_CERTIFICATE, WORKER_KEY} <= set(second.files)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import uvicorn
 import websockets
-from conftest import ORIGIN, PREFIX
+from world import ORIGIN, PREFIX
 
 from af_hub.controller.app import MESSAGE_BYTES
 from af_hub.controller.states import State

@@ -1,0 +1,311 @@
+"""``RemoteHTCondor``: a Dask cluster at a site, as an object in the notebook.
+
+Serves the hop kernel → controller, session agent and scheduler. The cluster itself lives at the controller: this object asks for it,
+waits in words, connects through the session agent's tunnel, and closes it. Promises: nothing waits without limit, a cluster that did
+not come up is not left behind, and :meth:`RemoteHTCondor.close` reaches the controller whether or not the tunnel works.
+"""
+
+# Dask has types in places only.
+# mypy: disable-error-code="no-untyped-call"
+
+import asyncio
+import html
+import importlib
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Self, TypeVar
+
+from dask.utils import format_bytes, parse_bytes, parse_timedelta
+from distributed.core import Status, rpc
+from distributed.deploy.cluster import Cluster
+from distributed.security import Security
+from distributed.utils import NoOpAwaitable
+
+from af_hub.client.api import Controller, SessionAgent
+from af_hub.client.security import security_of
+from af_hub.errors import AFError, ClusterFailed, Refused, Unavailable
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+CONTROLLER_AWAY_SECONDS = 120
+"""How long the controller may be away while a cluster is waited for; a restart takes seconds."""
+
+CONNECT_SECONDS = 60
+DISCONNECT_SECONDS = 10
+SYNC_SECONDS = 5
+OVER = ("closing", "closed", "failed", "lost")
+
+T = TypeVar("T")
+
+
+class RemoteHTCondor(Cluster):
+    """A Dask cluster whose scheduler and workers are batch jobs at one site.
+
+    Parameters
+    ----------
+    sitename
+        Where it runs; may be left out where only one site is open to you.
+    image
+        What scheduler and workers run in; that of the session when left out.
+    workers
+        How many workers at first.
+    user_cores, user_memory
+        Of each worker; memory as ``"2 GiB"`` or in bytes.
+    name
+        What pages and lists call it.
+    asynchronous
+        True in ``async`` code: ``cluster = await RemoteHTCondor(…, asynchronous=True)``.
+    start_timeout
+        How long to wait for the scheduler to run, as ``"30 minutes"``; then the cluster is closed and an error raised.
+    quiet
+        Print no progress.
+
+    Examples
+    --------
+    >>> cluster = RemoteHTCondor(sitename="T2_A")
+    >>> client = Client(cluster)
+    >>> cluster.scale(4)
+    >>> cluster.close()
+    """
+
+    def __init__(
+        self,
+        sitename: str = "",
+        image: str | None = None,
+        workers: int = 1,
+        user_cores: int = 1,
+        user_memory: str | int = "2 GiB",
+        name: str | None = None,
+        asynchronous: bool = False,
+        loop: Any = None,
+        quiet: bool = False,
+        start_timeout: str | float = "30 minutes",
+    ) -> None:
+        self._asked: dict[str, Any] = {
+            "site": sitename or _only_site(),
+            "image": image or _session_image(),
+            "workers": workers,
+            "cores": user_cores,
+            "memory": parse_bytes(user_memory),
+        } | ({"name": name} if name else {})
+        self._start_seconds = parse_timedelta(start_timeout)
+        self._controller = Controller.from_environment()
+        self._agent = SessionAgent.from_environment()
+        self._found: dict[str, Any] = {}
+        self.security: Security | None = None
+        super().__init__(
+            asynchronous=asynchronous, loop=loop, quiet=quiet, name=name, scheduler_sync_interval=SYNC_SECONDS
+        )
+        if not self.called_from_running_loop:
+            self._loop_runner.start()
+            self.sync(self._start)
+
+    @classmethod
+    def list(cls) -> list[dict[str, Any]]:
+        """Your Dask clusters, those of other sessions and those that are over too, the newest first."""
+        return _run(Controller.from_environment().clusters)
+
+    @property
+    def cluster_id(self) -> str:
+        """The cluster's number at the controller; empty before it was asked for."""
+        return str(self._found.get("id", ""))
+
+    @property
+    def dashboard_link(self) -> str:
+        """Where a browser finds the dashboard, through the hub."""
+        return str(self._found.get("dashboard", ""))
+
+    def scale(self, n: int) -> Any:
+        """Want ``n`` workers in all; returns when the controller knows, not when they are there (``client.wait_for_workers``).
+
+        Raises
+        ------
+        Refused
+            With the limit, when that is too many.
+        """
+        return self.sync(self._scale, n)
+
+    def adapt(self, *args: Any, **kwargs: Any) -> Any:
+        """Not there: say how many workers with :meth:`scale`."""
+        raise NotImplementedError("This cluster does not scale by itself; say how many workers with scale(n).")
+
+    def logs(self) -> Any:
+        """The ends of the logs of job agent, scheduler and first worker, as one text."""
+        return self.sync(self._logs)
+
+    def close(self, timeout: float | None = None) -> Any:
+        """Close the cluster for good: its jobs are removed, results that are not here are gone.
+
+        Raises
+        ------
+        Unavailable
+            When the controller could not be told; the cluster then lives on until it is closed on the page or expires.
+        """
+        if self.status == Status.closed:
+            return NoOpAwaitable() if self.asynchronous else None
+        return self.sync(self._close, callback_timeout=timeout)
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        async def started() -> Self:
+            if self.status == Status.created:
+                await self._start()
+            return self
+
+        return started().__await__()
+
+    async def _start(self) -> None:
+        """Ask for it, wait for it, connect to it; on any failure, close it again."""
+        self._found = await self._controller.create(self._asked)
+        self.name = self._found["name"]
+        try:
+            await self._wait()
+            self._log(f"{self.name} runs at {self._found['site']}; connecting")
+            await self._connect()
+        except BaseException:
+            # Also when somebody presses Ctrl-C or stops the cell.
+            await asyncio.shield(self._give_up())
+            raise
+        self._log(f"{self.name} is ready; its dashboard: {self.dashboard_link}")
+
+    async def _wait(self) -> None:
+        """Until it runs, telling each change in words."""
+        told = None
+        began = heard = time.monotonic()
+        while self._found["state"] != "running":
+            if self._found["state"] in OVER:
+                raise ClusterFailed(f"The Dask cluster is {self._found['state']}: {self._found['reason'] or 'closed'}")
+            if time.monotonic() - began > self._start_seconds:
+                raise ClusterFailed(
+                    f"The Dask cluster did not start within {self._start_seconds:g} s; it was still {_words(self._found)}. "
+                    "It has been closed. Try another site, or fewer resources."
+                )
+            if told != (told := _words(self._found)):
+                self._log(f"{self.name}: {told}")
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                self._found = await self._controller.get(self.cluster_id)
+                heard = time.monotonic()
+            except Unavailable:
+                if time.monotonic() - heard > CONTROLLER_AWAY_SECONDS:
+                    raise
+
+    async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                way = await self._agent.attach(self.cluster_id)
+                self.security = security_of(way)
+                self.scheduler_comm = rpc(way.scheduler, connection_args=self.security.get_connection_args("client"))
+                await super()._start()
+            # The scheduler may know another name, given by whoever was connected first.
+            self.name = self._found["name"]
+        except (TimeoutError, OSError) as error:
+            raise Unavailable(
+                f"The Dask cluster runs, but its scheduler does not answer through the tunnel "
+                f"({type(error).__name__}); it has been closed. Try again."
+            ) from error
+
+    async def _scale(self, n: int) -> None:
+        self._found = await self._controller.scale(self.cluster_id, n)
+
+    async def _logs(self) -> str:
+        return await self._controller.logs(self.cluster_id)
+
+    async def _close(self) -> None:
+        if self.status == Status.closed:
+            return
+        refused: AFError | None = None
+        try:
+            if self.cluster_id:
+                self._found = await self._controller.close(self.cluster_id)
+        except Refused as error:
+            log.info("the controller does not know %s any more: %s", self.name, error)
+        except AFError as error:
+            refused = error
+        finally:
+            await self._disconnect()
+        if refused:
+            raise Unavailable(
+                f"{refused} The Dask cluster {self.name} may live on; close it on the page {self._controller.url}"
+            ) from refused
+
+    async def _give_up(self) -> None:
+        try:
+            await self._close()
+        except AFError as error:
+            log.warning("%s", error)
+
+    async def _disconnect(self) -> None:
+        """Let go of the scheduler, which may not answer any more, and of the tunnel."""
+        self.status = Status.closing
+        with suppress(TimeoutError, OSError):
+            async with asyncio.timeout(DISCONNECT_SECONDS):
+                await super()._close()
+        for task in (self._watch_worker_status_task, self._sync_cluster_info_task):
+            if task and not task.done():
+                task.cancel()
+        self.status = Status.closed
+        if self.cluster_id:
+            with suppress(AFError):
+                await self._agent.detach(self.cluster_id)
+
+    def _scaling_status(self) -> str:
+        return f"{len(self.scheduler_info['workers'])} of {self._found.get('workers_wanted', 0)}"
+
+    def __repr__(self) -> str:
+        if not self._found:
+            return f"<RemoteHTCondor at {self._asked['site']}, not asked for yet>"
+        return f"<RemoteHTCondor {self.name!r} at {self._found['site']}, {self._state()}, workers {self._scaling_status()}>"
+
+    def _repr_html_(self, cluster_status: Any = None) -> str:
+        rows = {
+            "Site": self._asked["site"],
+            "State": self._state(),
+            "Workers": self._scaling_status(),
+            "Each": f"{self._asked['cores']} cores, {format_bytes(self._asked['memory'])}",
+            "Image": self._asked["image"],
+        }
+        cells = "".join(
+            f'<tr><td style="text-align:left"><b>{html.escape(name)}</b></td>'
+            f'<td style="text-align:left">{html.escape(str(value))}</td></tr>'
+            for name, value in rows.items()
+        )
+        link = html.escape(self.dashboard_link, quote=True)
+        dashboard = f'<a href="{link}" target="_blank" rel="noopener">Dashboard</a>' if link else ""
+        return f"<div><h4>RemoteHTCondor: {html.escape(str(self.name))}</h4><table>{cells}</table>{dashboard}</div>"
+
+    def _ipython_display_(self, **kwargs: Any) -> None:
+        """Text and HTML; no widget, so it looks the same in every front end."""
+        display = importlib.import_module("IPython.display").display
+        display({"text/plain": repr(self), "text/html": self._repr_html_()}, raw=True)
+
+    def _state(self) -> str:
+        return "closed" if self.status == Status.closed else str(self._found.get("state", "not asked for yet"))
+
+
+def _words(found: dict[str, Any]) -> str:
+    return f"{found['state']}: {found['reason']}" if found["reason"] else str(found["state"])
+
+
+def _only_site() -> str:
+    sites = [site for site in os.environ.get("AF_SITES", "").split(",") if site]
+    if len(sites) != 1:
+        raise Refused(f"Say where: RemoteHTCondor(sitename=…); open to you are: {', '.join(sites) or 'none'}.")
+    return sites[0]
+
+
+def _session_image() -> str:
+    image = os.environ.get("AF_IMAGE", "")
+    if not image:
+        raise Refused("Say which image: RemoteHTCondor(image=…); the session's own is not known (AF_IMAGE is not set).")
+    return image
+
+
+def _run(ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """The answer, from code that is not asynchronous, whether or not a loop runs in this thread, as it does in notebooks."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(ask())).result()

@@ -1,0 +1,237 @@
+import asyncio
+import logging
+import time
+import warnings
+
+import pytest
+from distributed import Client
+from distributed.core import Status
+from fake_facility import CLUSTER, RUNNING, TOKEN, WAITING
+
+from af_hub.client import remote
+from af_hub.client.remote import RemoteHTCondor
+from af_hub.client.security import load_security
+from af_hub.errors import ClusterFailed, LoginRequired, Refused, Unavailable
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    monkeypatch.setattr(remote, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(remote, "DISCONNECT_SECONDS", 2)
+
+
+def test_the_whole_life_in_a_notebook(facility, dask, capsys):
+    facility.states = [WAITING, WAITING, {"state": "starting", "reason": "its scheduler starts"}, RUNNING]
+    cluster = RemoteHTCondor(sitename="T2_A", user_cores=2, user_memory="1.5 GiB", name="mine")
+    assert facility.said("POST") == [
+        (
+            "api/clusters",
+            {"site": "T2_A", "image": "python-analysis", "workers": 1, "cores": 2}
+            | {"memory": 3 * 2**29, "name": "mine"},
+        )
+    ]
+    told = capsys.readouterr().out
+    assert told.count("waiting for a free slot") == 1 and "its scheduler starts" in told and "is ready" in told
+    with Client(cluster) as client:
+        assert client.submit(lambda: 1 + 1).result(timeout=30) == 2
+        assert client.dashboard_link == cluster.dashboard_link
+        assert cluster.dashboard_link.endswith(f"{CLUSTER}/dashboard/status")
+    assert "'mine' at T2_A, running, workers 1 of 1" in repr(cluster)
+    cluster.scale(3)
+    assert facility.said("PATCH") == [(f"api/clusters/{CLUSTER}", {"workers": 3})] and "1 of 3" in repr(cluster)
+    assert "hello" in cluster.logs()
+    cluster.close()
+    cluster.close()
+    assert facility.said("DELETE") == [(f"api/clusters/{CLUSTER}", None)]
+    assert facility.said("agent DELETE") and cluster.status == Status.closed and "closed" in repr(cluster)
+
+
+async def test_the_whole_life_in_async_code(facility, dask):
+    async with (
+        RemoteHTCondor("T2_A", asynchronous=True, quiet=True) as cluster,
+        Client(cluster, asynchronous=True) as client,
+    ):
+        assert await client.submit(lambda: 20 + 1) == 21
+        await cluster.scale(2)
+        assert "hello" in await cluster.logs()
+    assert facility.cluster["state"] == "closing"
+    await cluster.close()
+
+
+def test_as_a_context(facility, dask):
+    with RemoteHTCondor("T2_A", quiet=True) as cluster, Client(cluster) as client:
+        assert client.submit(sum, [1, 2]).result(timeout=30) == 3
+    assert facility.cluster["state"] == "closing"
+
+
+def test_any_kernel_finds_the_credentials(facility, dask):
+    import dask.config
+
+    with dask.config.set({"distributed.client.security-loader": "af_hub.client.security.load_security"}):
+        with Client(facility.scheduler) as client:
+            assert client.submit(sum, [2, 3]).result(timeout=30) == 5
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://127.0.0.1:8786", "tls://10.0.0.1:8786", "tls://127.0.0.1:9", "inproc://x", ""]
+)
+def test_the_loader_leaves_other_addresses_alone(facility, address):
+    assert load_security({"address": address}) is None
+
+
+def test_the_loader_without_an_agent(facility, monkeypatch, tmp_path):
+    monkeypatch.setenv("AF_AGENT_SOCKET", str(tmp_path / "none.sock"))
+    with pytest.raises(Unavailable, match="session agent does not answer"):
+        load_security({"address": "tls://127.0.0.1:1"})
+    assert load_security({"address": "tcp://127.0.0.1:1"}) is None
+    monkeypatch.delenv("AF_AGENT_SOCKET")
+    assert load_security({"address": "tls://127.0.0.1:1"}) is None
+
+
+@pytest.mark.parametrize("state", ["failed", "lost", "closed", "closing"])
+def test_a_cluster_that_does_not_come_up(facility, state):
+    facility.states = [WAITING, {"state": state, "reason": "HTCondor holds the scheduler job: no image"}]
+    with pytest.raises(ClusterFailed, match=f"is {state}: HTCondor holds"):
+        RemoteHTCondor("T2_A", quiet=True)
+    assert facility.said("DELETE"), "nothing is left behind"
+
+
+def test_waiting_has_an_end(facility):
+    facility.states = [WAITING]
+    with pytest.raises(ClusterFailed, match=r"within 0.1 s; it was still queued: waiting for a free slot at T2_A"):
+        RemoteHTCondor("T2_A", quiet=True, start_timeout="100 ms")
+    assert facility.cluster["state"] == "closing"
+
+
+async def test_whoever_is_interrupted_leaves_nothing_behind(facility):
+    facility.states = [WAITING]
+    waiting = asyncio.ensure_future(_started())
+    while not facility.said("GET"):
+        await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert facility.cluster["state"] == "closing"
+
+
+async def _started():
+    return await RemoteHTCondor("T2_A", asynchronous=True, quiet=True)
+
+
+def test_a_controller_that_restarts_meanwhile(facility, dask):
+    facility.states = [WAITING, RUNNING]
+
+    class Later(list):
+        def pop(self, index=0):
+            facility.away_for = 2
+            return super().pop(index)
+
+    facility.states = Later(facility.states)
+    with RemoteHTCondor("T2_A", quiet=True) as cluster:
+        assert cluster.status == Status.running
+
+
+@pytest.mark.parametrize(
+    "refuses, error",
+    [
+        ((403, "The site T2_A is not open to your groups; open are: T2_B."), Refused),
+        ((422, "cores: too many"), Refused),
+        ((401, "The hub does not know this token."), LoginRequired),
+        ((503, "the hub does not answer"), Unavailable),
+    ],
+)
+def test_a_refusal_is_the_controllers_sentence(facility, refuses, error):
+    facility.refuses = refuses
+    with pytest.raises(error, match=refuses[1]):
+        RemoteHTCondor("T2_A", quiet=True)
+    assert not facility.said("DELETE")
+
+
+def test_scaling_too_far(facility, dask):
+    with RemoteHTCondor("T2_A", quiet=True) as cluster:
+        with pytest.raises(Refused, match="your limit is 8"):
+            cluster.scale(9)
+        with pytest.raises(NotImplementedError):
+            cluster.adapt(minimum=1, maximum=2)
+
+
+def test_the_agent_cannot_attach(facility):
+    facility.agent_away = True
+    with pytest.raises(Unavailable, match="controller does not answer"):
+        RemoteHTCondor("T2_A", quiet=True)
+    assert facility.cluster["state"] == "closing"
+
+
+def test_the_tunnel_leads_nowhere(facility, dask, monkeypatch):
+    import dask.config
+
+    monkeypatch.setattr(remote, "CONNECT_SECONDS", 1)
+    facility.scheduler = "tls://127.0.0.1:1"
+    with dask.config.set({"distributed.comm.timeouts.connect": "600s"}):
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="does not answer through the tunnel"):
+            RemoteHTCondor("T2_A", quiet=True)
+        assert time.monotonic() - began < 20
+    assert facility.cluster["state"] == "closing"
+
+
+def test_closing_when_the_tunnel_is_down(facility, dask, caplog):
+    cluster = RemoteHTCondor("T2_A", quiet=True)
+    with caplog.at_level(logging.CRITICAL):
+        dask.close()
+        began = time.monotonic()
+        cluster.close()
+    assert time.monotonic() - began < 15
+    assert facility.cluster["state"] == "closing" and cluster.status == Status.closed
+
+
+def test_closing_when_the_controller_is_away(facility, dask):
+    cluster = RemoteHTCondor("T2_A", quiet=True)
+    facility.away_for = 5
+    with pytest.raises(Unavailable, match="may live on; close it on the page http"):
+        cluster.close()
+    assert cluster.status == Status.closed
+
+
+def test_the_list(facility, dask):
+    assert RemoteHTCondor.list() == []
+    with RemoteHTCondor("T2_A", quiet=True):
+        assert [one["id"] for one in RemoteHTCondor.list()] == [CLUSTER]
+
+
+async def test_the_list_where_a_loop_runs_already(facility):
+    assert RemoteHTCondor.list() == []
+
+
+def test_what_is_missing_is_said(facility, monkeypatch):
+    with pytest.raises(Refused, match="open to you are: T2_A, T2_B"):
+        RemoteHTCondor()
+    monkeypatch.delenv("AF_IMAGE")
+    with pytest.raises(Refused, match="AF_IMAGE"):
+        RemoteHTCondor("T2_A")
+    monkeypatch.delenv("AF_CONTROLLER_URL")
+    with pytest.raises(Unavailable, match="no session of the facility"):
+        RemoteHTCondor("T2_A", image="i")
+
+
+def test_the_only_site_need_not_be_named(facility, monkeypatch):
+    monkeypatch.setenv("AF_SITES", "T2_B")
+    facility.refuses = (403, "no")
+    with pytest.raises(Refused):
+        RemoteHTCondor(quiet=True)
+    assert facility.said("POST")[0][1]["site"] == "T2_B"
+
+
+def test_html_is_escaped_and_holds_no_secret(facility, dask):
+    with RemoteHTCondor("T2_A", quiet=True, name="<script>alert(1)</script>") as cluster:
+        text = cluster._repr_html_() + repr(cluster) + repr(vars(cluster)) + str(cluster._cluster_info)
+        assert "<script>" not in cluster._repr_html_() and "Dashboard</a>" in cluster._repr_html_()
+        assert TOKEN not in text
+
+
+def test_nothing_is_left_open(facility, dask):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        cluster = RemoteHTCondor("T2_A", quiet=True)
+        cluster.close()
+        del cluster
