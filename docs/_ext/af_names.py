@@ -20,10 +20,11 @@ USED = re.compile(rf"""["']({NAME})["']|\$[{{(]?({NAME})\b|\b({NAME})=""")
 
 
 def names_in_code() -> Iterator[str]:
-    """Our variables in the package, its configuration, Makefile and CI."""
+    """Our variables in the package, its configuration, its tests, Makefile and CI."""
     files = [
         *CHECKOUT.glob("af_hub/**/*.py"),
         *(path for path in CHECKOUT.glob("hub_config/**/*") if path.is_file() and path.suffix != ".md"),
+        *CHECKOUT.glob("tests/**/*.py"),
         *(path for path in (CHECKOUT / "Makefile", CHECKOUT / ".ci" / "run") if path.exists()),
     ]
     for path in files:
