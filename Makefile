@@ -9,7 +9,7 @@ ifeq ($(shell id -u),0)
 AS_USER := unshare --user --map-user=65534 --map-group=65534
 endif
 
-.PHONY: help setup demo demo-check test test-fast test-long lint docs clean
+.PHONY: help setup setup-for-tests demo demo-check test test-fast test-long lint docs clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' $(MAKEFILE_LIST)
@@ -33,13 +33,16 @@ demo: setup          ## the whole facility on this machine; Ctrl-C ends it
 demo-check: setup    ## the way of a user through the demo, hop by hop, without a person
 	@$(AS_USER) $(BIN)/af-hub demo-check $(CHECK_ARGS)
 
-test: setup          ## all tests; what this machine cannot run is skipped with the reason
+setup-for-tests: .venv/stamp
+	@$(AS_USER) $(BIN)/af-hub demo-setup --keep-going
+
+test: setup-for-tests   ## all tests; what this machine cannot run is skipped with the reason
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not long" $(TEST_ARGS)
 
 test-fast: .venv/stamp   ## the tests that start no daemons of others
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not real and not long" $(TEST_ARGS)
 
-test-long: setup     ## the full matrices too
+test-long: setup-for-tests   ## the full matrices too
 	@$(AS_USER) $(BIN)/python -m pytest -q $(TEST_ARGS)
 
 lint: .venv/stamp    ## ruff, mypy, import contracts, docs with warnings as errors

@@ -33,6 +33,9 @@ from af_hub.tokens.keeper import Purpose, TokenKeeper
 from af_hub.tokens.lifetime import AccessToken
 from af_hub.tokens.store import Store
 
+# The headings of the error pages, above the sentence.
+NO_LOGIN, NO_IAM = "Login refused", "No login now"
+
 ADMINS = "af-admins"
 """Hub group of everybody whom the policy makes an admin; roles are given to it in ``load_roles``. IAM's groups begin with a slash."""
 
@@ -67,7 +70,7 @@ class IAMLoginHandler(OAuthLoginHandler):  # type: ignore[misc]
         except Unavailable as error:
             self.log.warning("no login: %s", error)
             raise web.HTTPError(
-                503, "The IAM does not answer; nobody can log in now. Try again in a minute."
+                503, "The IAM does not answer; nobody can log in now. Try again in a minute.", reason=NO_IAM
             ) from error
         super().get()
 
@@ -251,17 +254,17 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         try:
             return self._model(*await self._sign_in(handler))
         except Refused as error:
-            raise web.HTTPError(403, str(error)) from error
+            raise web.HTTPError(403, str(error), reason=NO_LOGIN) from error
         except LoginRequired as error:
             raise web.HTTPError(
-                403, "The IAM no longer knows this login, perhaps because it took too long. Log in again."
+                403, "The IAM no longer knows this login, perhaps because it took too long. Log in again.", reason=NO_LOGIN
             ) from error
         except Unavailable as error:
             self.log.error("login failed: %s", error)
-            raise web.HTTPError(503, "The IAM does not answer as it should; try again in a minute.") from error
+            raise web.HTTPError(503, "The IAM does not answer as it should; try again in a minute.", reason=NO_IAM) from error
         except AFError as error:  # claims that lack something, or an id token that is wrong
             self.log.error("login refused: %s", error)
-            raise web.HTTPError(403, f"You cannot log in: {error}.") from error
+            raise web.HTTPError(403, f"You cannot log in: {error}.", reason=NO_LOGIN) from error
 
     async def _sign_in(self, handler: BaseHandler) -> tuple[Claims, Rights]:
         params = self.build_access_tokens_request_params(handler)

@@ -73,11 +73,18 @@ def explain(
 
 
 @main.command("demo-setup")
-def demo_setup() -> None:
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Exit status 0 though a part cannot be had; for tests, which skip with the reason.",
+)
+def demo_setup(keep_going: bool) -> None:
     """Get once what the demo and the tests need: images, HTCondor, XRootD, data."""
     from af_hub.demo.parts import get_parts
 
-    get_parts(CHECKOUT)
+    failed = get_parts(CHECKOUT)
+    if failed and not keep_going:
+        raise click.ClickException(f"{', '.join(failed)} could not be had; the lines above say why")
 
 
 @main.command()

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 
 from af_hub.demo.data import make_dataset
@@ -180,7 +181,7 @@ class Facility:
         environment = xrootd_environment(self.cache.url, str(plugins))
         self.pool = RealPool(self.folder / "pool", find_condor(), worker_environment=environment)
         self.pool.start()
-        self.pool.seed_issuer(ISSUER, json.dumps(self.iam["jwks"]))
+        self.pool.seed_issuer(ISSUER, httpx.get(self.iam["jwks"], timeout=10).raise_for_status().text)
         people = self.folder / "people.json"
         keys = ("subject", "username")
         people.write_text(json.dumps([{"issuer": ISSUER} | {key: user[key] for key in keys} for user in demo_users()]))

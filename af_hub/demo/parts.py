@@ -49,32 +49,25 @@ def parts(checkout: Path) -> list[Part]:
     ]
 
 
-def get_parts(checkout: Path) -> None:
-    """Get what is missing, two at a time, and say so line by line.
-
-    Raises
-    ------
-    Unavailable
-        When one of them cannot be had; the message says what to do. The others are kept.
-    """
-    console = Console(stderr=True, highlight=False)
+def get_parts(checkout: Path) -> list[str]:
+    """Get what is missing, two at a time, and say so line by line; the names of those that could not be had."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     began = time.monotonic()
 
-    def get(part: Part) -> Exception | None:
+    def get(part: Part) -> bool:
         def say(what: str) -> None:
             console.print(f"[dim]{time.monotonic() - began:5.0f} s[/]  {part.name}: {what}")
 
         try:
             part.get(say)
         except (Unavailable, OSError) as error:
-            say(f"[red]failed[/]: {error}")
-            return error
-        return None
+            say(f"[red]cannot be had[/]: {error}")
+            return False
+        return True
 
+    wanted = parts(checkout)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        failures = [error for error in pool.map(get, parts(checkout)) if error is not None]
-    if failures:
-        raise Unavailable(f"{len(failures)} of the demo's parts could not be had; the lines above say which and why")
+        return [part.name for part, there in zip(wanted, pool.map(get, wanted), strict=True) if not there]
 
 
 def images_folder(checkout: Path) -> Path:

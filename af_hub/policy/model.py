@@ -29,7 +29,7 @@ class Part(BaseModel):
 class Facility(Part):
     """What people are told about the place."""
 
-    name: str
+    name: str = Field(description="What the place is called.")
     contact: str = Field(description="Whom to ask; a mail address or a web page.")
 
 
@@ -85,33 +85,33 @@ class Condor(Part):
 class Limits(Part):
     """Over all Dask clusters of a user."""
 
-    clusters: int = Field(gt=0)
-    cores: int = Field(gt=0)
-    memory: Bytes
+    clusters: int = Field(gt=0, description="How many Dask clusters.")
+    cores: int = Field(gt=0, description="Cores of all their workers.")
+    memory: Bytes = Field(description="Memory of all their workers, as in `32 GiB`.")
     lifetime: Seconds = Field(description="The longest that one Dask cluster may live.")
 
 
 class Rule(Part):
     """What members of any of the groups get. Lists of all rules that match add up; `condor` and `limits` come from the first that has them."""
 
-    name: str
+    name: str = Field(description="What explanations call this rule.")
     groups: list[Group] = Field(
         min_length=1, description="Membership of one is enough. A group is matched whole: `/cms` is not `/cms/itcms`."
     )
-    login: bool = False
-    admin: bool = False
-    images: list[Name] = []
-    sizes: list[Name] = []
-    sites: list[Name] = []
-    condor: Condor | None = None
-    limits: Limits | None = None
+    login: bool = Field(False, description="May log in. Without a rule that says so, the others give nothing.")
+    admin: bool = Field(False, description="Is an administrator of the hub, by role.")
+    images: list[Name] = Field([], description="Names from `images`.")
+    sizes: list[Name] = Field([], description="Names from `sizes`.")
+    sites: list[Name] = Field([], description="Names from `sites`, where Dask clusters may run.")
+    condor: Condor | None = Field(None, description="The HTCondor account; without one there are no Dask clusters.")
+    limits: Limits | None = Field(None, description="How much; without limits there are no Dask clusters.")
 
 
 class Image(Part):
     """What a session, a scheduler and workers run in."""
 
-    title: str
-    description: str = ""
+    title: str = Field(description="What people read on the spawn page.")
+    description: str = Field("", description="A line more about it.")
     container: str = Field("", description="The container image, where sessions are pods or sites run containers.")
     environment: Path | None = Field(
         None, description="The folder of a Python environment, where sessions and jobs are plain processes."
@@ -121,9 +121,9 @@ class Image(Part):
 class Size(Part):
     """How much a session gets."""
 
-    title: str
-    cpus: float = Field(gt=0)
-    memory: Bytes
+    title: str = Field(description="What people read on the spawn page.")
+    cpus: float = Field(gt=0, description="Cores.")
+    memory: Bytes = Field(description="As in `2 GiB`.")
 
 
 class Pool(Part):
@@ -138,9 +138,9 @@ class Pool(Part):
 class Site(Part):
     """Where Dask clusters can run; `SiteName` of its worker nodes is its key here."""
 
-    title: str
-    pool: Name
-    cache: Name | None = None
+    title: str = Field(description="What people read.")
+    pool: Name = Field(description="A name from `pools`.")
+    cache: Name | None = Field(None, description="The cache near it, a name from `caches`.")
 
 
 class Cache(Part):
@@ -152,15 +152,15 @@ class Cache(Part):
 class Policy(Part):
     """The whole file."""
 
-    version: int = Field(1, ge=1, le=1)
-    facility: Facility
-    issuers: list[Issuer] = Field(min_length=1)
-    rules: list[Rule]
-    images: dict[Name, Image]
-    sizes: dict[Name, Size]
-    pools: dict[Name, Pool] = {}
-    sites: dict[Name, Site] = {}
-    caches: dict[Name, Cache] = {}
+    version: int = Field(1, ge=1, le=1, description="Of this form of the file.")
+    facility: Facility = Field(description="What people are told about the place.")
+    issuers: list[Issuer] = Field(min_length=1, description="Whose tokens count.")
+    rules: list[Rule] = Field(description="Who gets what, in order.")
+    images: dict[Name, Image] = Field(description="What sessions and jobs run in.")
+    sizes: dict[Name, Size] = Field(description="How much a session gets.")
+    pools: dict[Name, Pool] = Field({}, description="HTCondor pools.")
+    sites: dict[Name, Site] = Field({}, description="Where Dask clusters can run.")
+    caches: dict[Name, Cache] = Field({}, description="XRootD caches.")
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
