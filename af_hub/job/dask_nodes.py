@@ -7,6 +7,7 @@ that do so are replaced here. Comm ports speak TLS and ask for a certificate of 
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import Nanny, Scheduler, Worker
 from distributed.http.routing import RoutingApplication
 from distributed.security import Security
@@ -17,6 +18,7 @@ from af_hub.job.private_http import serve_private, server_context
 DASHBOARD_ROLES = ("client", "controller")
 DEATH_TIMEOUT = "300s"
 SCRATCH = "scratch"
+"""Where Dask keeps files, in the sandbox; without it, in the node's /tmp, which jobs of others may share."""
 
 
 class PrivateScheduler(Scheduler):
@@ -61,13 +63,18 @@ def worker_security() -> Security:
     )
 
 
+def stay_in_sandbox() -> None:
+    """Keep Dask's local files in the working directory; workers inherit it from their nanny."""
+    dask.config.set({"temporary-directory": str(Path(SCRATCH).absolute())})
+
+
 def private_scheduler(host: str) -> PrivateScheduler:
     """A scheduler that listens on ``host``, any port."""
     return PrivateScheduler(host=host, port=0, protocol="tls", security=scheduler_security(), dashboard=True)
 
 
 def silent_worker(worker: kit.WorkerKit, host: str) -> Nanny:
-    """A nanny with one worker; local files go to a folder in the sandbox."""
+    """A nanny with one worker."""
     return Nanny(
         worker.scheduler,
         name=worker.name,
@@ -79,5 +86,4 @@ def silent_worker(worker: kit.WorkerKit, host: str) -> Nanny:
         worker_class=SilentWorker,
         dashboard=False,
         death_timeout=DEATH_TIMEOUT,
-        local_directory=str(Path(SCRATCH).absolute()),
     )

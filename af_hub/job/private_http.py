@@ -6,7 +6,7 @@ the certificate's common name.
 """
 
 import ssl
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from pathlib import Path
 
 from tornado import httputil
@@ -41,7 +41,11 @@ class RoleGate(httputil.HTTPServerConnectionDelegate):
         self._roles = frozenset(roles)
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
-        """A request begins; the TLS handshake is over."""
+        """A request may begin; the TLS handshake may still be under way."""
+        return _GatedRequest(self, server_conn, request_conn)
+
+    def open(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
+        """Who takes the request, now that the client's certificate is known."""
         certificate = server_conn.stream.socket.getpeercert()  # type: ignore[attr-defined]
         if common_name(certificate) in self._roles:
             return self._application.start_request(server_conn, request_conn)
@@ -50,6 +54,27 @@ class RoleGate(httputil.HTTPServerConnectionDelegate):
     def on_close(self, server_conn: object) -> None:
         """A connection is over."""
         self._application.on_close(server_conn)
+
+
+class _GatedRequest(httputil.HTTPMessageDelegate):
+    def __init__(self, gate: RoleGate, server_conn: object, request_conn: httputil.HTTPConnection) -> None:
+        self._gate, self._server_conn, self._request_conn = gate, server_conn, request_conn
+        self._taker = httputil.HTTPMessageDelegate()
+
+    def headers_received(
+        self, start_line: httputil.RequestStartLine | httputil.ResponseStartLine, headers: httputil.HTTPHeaders
+    ) -> Awaitable[None] | None:
+        self._taker = self._gate.open(self._server_conn, self._request_conn)
+        return self._taker.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        return self._taker.data_received(chunk)
+
+    def finish(self) -> None:
+        self._taker.finish()
+
+    def on_connection_close(self) -> None:
+        self._taker.on_connection_close()
 
 
 class _Forbidden(httputil.HTTPMessageDelegate):

@@ -16,7 +16,7 @@ from af_hub.forwarder.dask_settings import SCHEDULER
 from af_hub.job import kit
 from af_hub.job.addresses import site_address
 from af_hub.job.control import serve_control
-from af_hub.job.dask_nodes import PrivateScheduler, private_scheduler
+from af_hub.job.dask_nodes import PrivateScheduler, private_scheduler, stay_in_sandbox
 
 FIRE_AND_FORGET = "fire-and-forget"
 """distributed counts it among the clients."""
@@ -75,6 +75,7 @@ def main() -> None:
     os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     dask.config.set(SCHEDULER)
+    stay_in_sandbox()
     asyncio.run(run(args.control_fd))
 
 

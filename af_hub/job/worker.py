@@ -20,7 +20,7 @@ import distributed  # noqa: F401  imported while the scheduler starts, before th
 from af_hub.errors import AFError
 from af_hub.job import kit
 from af_hub.job.addresses import site_address
-from af_hub.job.dask_nodes import silent_worker
+from af_hub.job.dask_nodes import silent_worker, stay_in_sandbox
 
 OOM_SCORE = "500"
 
@@ -77,6 +77,7 @@ def main() -> None:
     os.umask(0o077)
     kit.protect_secrets()
     die_first()
+    stay_in_sandbox()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
         asyncio.run(run(args.lifeline_fd))
