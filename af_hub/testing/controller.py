@@ -11,7 +11,7 @@ import secrets
 import ssl
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -43,12 +43,15 @@ class FakeHub:
         Hub tokens by what they are: the model that ``/hub/api/user`` answers.
     expired
         People whose login at the IAM has ended.
+    mint
+        Makes the token of a person for the pool.
     """
 
     people: dict[str, list[str]] = field(default_factory=dict)
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     expired: set[str] = field(default_factory=set)
     condor_tokens_given: list[str] = field(default_factory=list)
+    mint: Callable[[str], str] = "condor-of-{}".format
     browser_user: str = ""
     url: str = ""
     _codes: dict[str, str] = field(default_factory=dict, repr=False)
@@ -67,6 +70,7 @@ class FakeHub:
         app.add_routes(
             [
                 web.get("/hub/api/user", _user),
+                web.get("/hub/api/af/token", _own_token),
                 web.get("/hub/api/af/people/{name}", _people),
                 web.post("/hub/api/af/token/condor", _condor_token),
                 web.get("/hub/api/oauth2/authorize", _authorize),
@@ -100,6 +104,15 @@ async def _user(request: web.Request) -> web.Response:
     return web.json_response(model) if model else web.json_response({"status": 403}, status=403)
 
 
+async def _own_token(request: web.Request) -> web.Response:
+    hub = request.app[HUB]
+    model = hub.tokens.get(_bearer(request))
+    if model is None:
+        raise web.HTTPForbidden
+    found = {"access_token": hub.mint(model["name"]), "expires_at": time.time() + 600}
+    return web.json_response(found | {"issuer": "https://iam.af-hub.test/"})
+
+
 async def _people(request: web.Request) -> web.Response:
     hub, name = _service_only(request), request.match_info["name"]
     if name not in hub.people:
@@ -114,7 +127,7 @@ async def _condor_token(request: web.Request) -> web.Response:
     if name in hub.expired:
         raise web.HTTPUnauthorized
     hub.condor_tokens_given.append(name)
-    found = {"access_token": f"condor-of-{name}", "expires_at": time.time() + 600, "issuer": "https://iam.af-hub.test/"}
+    found = {"access_token": hub.mint(name), "expires_at": time.time() + 600, "issuer": "https://iam.af-hub.test/"}
     return web.json_response(found)
 
 
