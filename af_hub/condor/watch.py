@@ -105,14 +105,20 @@ def stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def replace(path: Path, text: str) -> bool:
-    """Give the file this content, in one step; False when it had it already."""
-    if path.exists() and path.read_text() == text:
+    """Give the file this content, in one step; False when it had it already.
+
+    Its time of change is another second than before: HTCondor (23.9) passes over a map with the same one.
+    """
+    before = stamp(path)
+    if before and path.read_text() == text:
         return False
     partial = path.with_name(f".{path.name}.new")
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    if before and before[0] // 10**9 >= partial.stat().st_mtime_ns // 10**9:
+        os.utime(partial, ns=(before[0] + 10**9, before[0] + 10**9))
     partial.replace(path)
     return True
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from af_hub.condor import mapper
 from af_hub.condor.mapping import Mapping, Person, compile_mapping
+from af_hub.condor.watch import replace
 from af_hub.errors import Unavailable
 from af_hub.policy.load import load_policy
 from af_hub.testing import keeper
@@ -141,8 +142,8 @@ class RealPool:
 
     def map_people(self, mapping: Mapping) -> None:
         """Put table and accounting map in force, as :mod:`af_hub.condor.watch` does in a facility."""
-        write_private(self.mapping_table, mapping.table)
-        write_private(self.accounting_map, mapping.accounting_map)
+        replace(self.mapping_table, mapping.table)
+        replace(self.accounting_map, mapping.accounting_map)
         self.reconfig()
 
     def seed_issuer(self, issuer: str, jwks: str) -> None:

@@ -35,14 +35,15 @@ def submit(schedd: htcondor2.Schedd, wanted: dict[str, str], spool: bool = True)
 def outcome(schedd: htcondor2.Schedd, cluster: int, seconds: float = 30) -> dict[str, Any]:
     """Wait until the job ended or is held for another reason than spooling; what it printed when it ended."""
     deadline = time.monotonic() + seconds
-    names = ["JobStatus", "HoldReason", "HoldReasonCode"]
+    names = ["JobStatus", "HoldReason", "HoldReasonCode", "SUBMIT_Iwd"]
     while time.monotonic() < deadline:
         ads = schedd.query(f"ClusterId == {cluster}", projection=names)
         if not ads:
             return {"gone": True}
         if ads[0]["JobStatus"] == ENDED:
             schedd.retrieve(f"ClusterId == {cluster}")
-            return {"said": Path("job.out").read_text() + Path("job.err").read_text()}
+            found = [Path(ads[0].get("SUBMIT_Iwd", "."), name) for name in ("job.out", "job.err")]
+            return {"said": "".join(path.read_text(errors="replace") for path in found if path.exists())}
         if ads[0]["JobStatus"] == HELD and ads[0]["HoldReasonCode"] != 16:
             return {"held": ads[0]["HoldReason"]}
         time.sleep(0.05)
@@ -63,15 +64,25 @@ def submit_only(schedd: htcondor2.Schedd, wanted: str, spool: str = "yes") -> di
     return {name: value for name, value in ad.items() if isinstance(value, str | int)}
 
 
-def edit(schedd: htcondor2.Schedd, name: str, value: str) -> dict[str, Any]:
-    """Submit a harmless job that cannot start, then edit it."""
+def edit(schedd: htcondor2.Schedd, wanted: str) -> dict[str, Any]:
+    """Submit a harmless job that cannot start, and try edits of it; those that changed something."""
     result = submit(schedd, {"arguments": '"-c true"', "requirements": "False"})
-    before = schedd.query(f"ClusterId == {result.cluster()}")[0].get(name)
-    try:
-        schedd.edit(f"{result.cluster()}.0", name, value)
-    finally:
-        after = schedd.query(f"ClusterId == {result.cluster()}")[0].get(name)
-    return {"before": str(before), "after": str(after)}
+    job = f"{result.cluster()}.0"
+    changed = {}
+    for name, value in json.loads(wanted):
+        before = schedd.query(constraint_of(job))[0].get(name)
+        try:
+            schedd.edit(job, name, value)
+        except htcondor2.HTCondorException:
+            continue
+        after = schedd.query(constraint_of(job))[0].get(name)
+        if str(before) != str(after):
+            changed[name] = str(after)
+    return changed
+
+
+def constraint_of(job: str) -> str:
+    return f"ClusterId == {int(float(job))}"
 
 
 def touch(schedd: htcondor2.Schedd, job: str) -> dict[str, Any]:
@@ -79,9 +90,7 @@ def touch(schedd: htcondor2.Schedd, job: str) -> dict[str, Any]:
     said = {}
     for action in ("Remove", "RemoveX", "Hold", "Release", "Suspend", "Vacate", "VacateFast"):
         try:
-            found = schedd.act(
-                getattr(htcondor2.JobAction, action), f"ClusterId == {int(float(job))}", reason="mine now"
-            )
+            found = schedd.act(getattr(htcondor2.JobAction, action), constraint_of(job), reason="mine now")
             said[action] = found["TotalSuccess"]
         except htcondor2.HTCondorException as error:
             said[action] = str(error)
@@ -91,8 +100,8 @@ def touch(schedd: htcondor2.Schedd, job: str) -> dict[str, Any]:
     except htcondor2.HTCondorException as error:
         said["edit"] = str(error)
     try:
-        schedd.retrieve(f"ClusterId == {int(float(job))}")
-        said["retrieve"] = sorted(path.name for path in Path().iterdir() if path.name != "token")
+        schedd.retrieve(constraint_of(job))
+        said["retrieve"] = sorted(path.name for path in Path().iterdir() if path.name not in ("token", "ca.pem"))
     except htcondor2.HTCondorException as error:
         said["retrieve"] = str(error)
     return said
@@ -100,7 +109,7 @@ def touch(schedd: htcondor2.Schedd, job: str) -> dict[str, Any]:
 
 def command(schedd: htcondor2.Schedd, name: str) -> dict[str, Any]:
     """An administrator's command to the access point."""
-    ad = htcondor2.Collector().locate(htcondor2.DaemonType.Schedd, sys.argv[2])
+    (ad,) = htcondor2.Collector().query(htcondor2.AdType.Schedd)
     htcondor2.send_command(ad, getattr(htcondor2.DaemonCommand, name))
     return {"sent": name}
 

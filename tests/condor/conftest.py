@@ -1,63 +1,20 @@
 """People of the demo with tokens for the real pool."""
 
 import asyncio
-import json
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from condor_client import Client
 
-from af_hub.condor import operation
 from af_hub.condor.pool import CondorPool
 from af_hub.testing.condor import RealPool
 from af_hub.testing.iam import DemoIAM
 
 COMPUTE = "compute.read compute.create compute.modify compute.cancel wlcg.groups"
 AUDIENCE = "htcondor.af-hub.test"
-ATTACKS = Path(__file__).with_name("attacks.py")
-
-
-@dataclass
-class Client:
-    """Somebody with HTCondor's own client library, and one token or none."""
-
-    pool: RealPool
-    folder: Path
-    token: str = field(default="", repr=False)
-    settings: dict[str, str] = field(default_factory=dict)
-
-    def environment(self) -> dict[str, str]:
-        own: dict[str, str] = {"collector": self.pool.collector, "ca_file": str(self.pool.ca_file)}
-        if self.token:
-            file = self.folder / "token"
-            file.write_text(self.token)
-            file.chmod(0o600)
-            own["token_file"] = str(file)
-        path = f"{self.pool.prefix}/usr/bin:{self.pool.prefix}/usr/sbin:/usr/bin:/bin"
-        return {**operation.settings(own), **self.settings, "PATH": path, "HOME": str(self.folder)}
-
-    def tool(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        """One of HTCondor's tools as this person."""
-        return subprocess.run(argv, env=self.environment(), cwd=self.folder, capture_output=True, text=True, timeout=60)
-
-    def attack(self, name: str, *arguments: str) -> dict[str, Any]:
-        """A function of attacks.py in a process of its own; what it achieved, or the refusal."""
-        done = subprocess.run(
-            [sys.executable, ATTACKS, name, self.pool.schedd, *arguments],
-            env=self.environment(),
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
 
 
 @pytest.fixture

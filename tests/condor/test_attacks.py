@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from condor_client import Client
 
 from af_hub.condor.ads import these_jobs
+from af_hub.condor.mapping import Mapping
 from af_hub.condor.pool import CondorPool
 from af_hub.errors import Refused
 from af_hub.testing.condor import RealPool
-
-from .conftest import Client
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("clean")]
 
@@ -36,6 +36,7 @@ def secret(condor_pool: RealPool) -> Path:
         pytest.param({}, "no", "add -spool", id="not spooled"),
         pytest.param({"max_materialize": "1"}, "yes", "spool", id="late materialization"),
         pytest.param({"+WantIOProxy": "True"}, "yes", "WantRemoteUpdates", id="chirp"),
+        pytest.param({"+DAGManNodesLog": '"/tmp/evil"'}, "yes", "DAGMan", id="log of DAGMan"),
         pytest.param({"universe": "local"}, "yes", "vanilla", id="local universe"),
         pytest.param({"universe": "scheduler"}, "yes", "vanilla", id="scheduler universe"),
         pytest.param({"My.JobUniverse": "12"}, "yes", "", id="universe by attribute"),
@@ -67,7 +68,7 @@ def test_submits_that_claim_to_be_another(client: Callable[..., Client], wanted:
 
 
 @pytest.mark.parametrize("spool", ["yes", "no"])
-@pytest.mark.parametrize("name", ["TransferInput", "In", "Cmd", "Iwd"])
+@pytest.mark.parametrize("name", ["TransferInput", "In", "Cmd", "Iwd", "X509UserProxy"])
 def test_files_of_the_access_point_are_not_read(
     client: Callable[..., Client], secret: Path, name: str, spool: str
 ) -> None:
@@ -77,6 +78,8 @@ def test_files_of_the_access_point_are_not_read(
         wanted["My.TransferInput"] = '"secret"'
     found = client("cms-analyst").attack("submit_with", json.dumps(wanted), spool)
     assert MARK not in json.dumps(found)
+    if (name, spool) == ("TransferInput", "yes"):
+        assert "decoy" in found["said"], "the attacker's own file of that name should have been sent"
     if spool == "no":
         assert "add -spool" in found["refused"]
 
@@ -92,38 +95,37 @@ def test_files_of_the_access_point_are_not_written(
     assert not target.exists()
 
 
-@pytest.mark.parametrize(
-    "name, value",
-    [
-        ("TransferInput", '"/etc/passwd"'),
-        ("In", '"/etc/passwd"'),
-        ("Iwd", '"/etc"'),
-        ("Cmd", '"/bin/id"'),
-        ("Out", '"/tmp/evil"'),
-        ("Err", '"/tmp/evil"'),
-        ("UserLog", '"/tmp/evil"'),
-        ("DAGManNodesLog", '"/tmp/evil"'),
-        ("TransferOutput", '"/etc/passwd"'),
-        ("TransferOutputRemaps", '"a=/tmp/evil"'),
-        ("TransferExecutable", "True"),
-        ("WantIOProxy", "True"),
-        ("JobUniverse", "12"),
-        ("JobUniverse", "7"),
-        ("AcctGroup", '"atlas"'),
-        ("AcctGroupUser", '"u-cms-cms-colleague"'),
-        ("AccountingGroup", '"atlas.u-cms-cms-colleague"'),
-        ("Owner", '"u-cms-cms-colleague"'),
-        ("User", '"u-cms-cms-colleague@af-hub.test"'),
-        ("AuthTokenSubject", '"another"'),
-        ("AFCluster", '"another"'),
-        ("AFRole", '"worker"'),
-    ],
-)
-def test_edits_that_are_refused(client: Callable[..., Client], name: str, value: str) -> None:
+EDITS = [
+    ("TransferInput", '"/etc/passwd"'),
+    ("In", '"/etc/passwd"'),
+    ("Iwd", '"/etc"'),
+    ("Cmd", '"/bin/id"'),
+    ("Out", '"/tmp/evil"'),
+    ("Err", '"/tmp/evil"'),
+    ("UserLog", '"/tmp/evil"'),
+    ("DAGManNodesLog", '"/tmp/evil"'),
+    ("X509UserProxy", '"/etc/passwd"'),
+    ("TransferOutput", '"/etc/passwd"'),
+    ("TransferOutputRemaps", '"a=/tmp/evil"'),
+    ("TransferExecutable", "True"),
+    ("WantIOProxy", "True"),
+    ("JobUniverse", "12"),
+    ("JobUniverse", "7"),
+    ("AcctGroup", '"atlas"'),
+    ("AcctGroupUser", '"u-cms-cms-colleague"'),
+    ("AccountingGroup", '"atlas.u-cms-cms-colleague"'),
+    ("Owner", '"u-cms-cms-colleague"'),
+    ("User", '"u-cms-cms-colleague@af-hub.test"'),
+    ("AuthTokenSubject", '"another"'),
+    ("AFCluster", '"another"'),
+    ("AFRole", '"worker"'),
+]
+
+
+def test_edits_that_are_refused(client: Callable[..., Client]) -> None:
     """And the schedd is still there: in 23.x an edit of JobUniverse ended it."""
     ada = client("cms-analyst")
-    found = ada.attack("edit", name, value)
-    assert "refused" in found or found["after"] == found["before"], found
+    assert ada.attack("edit", json.dumps([*EDITS, ("JobPrio", "7")])) == {"JobPrio": "7"}
     assert ada.attack("whoami", "WRITE")["name"] == "u-cms-cms-analyst@af-hub.test"
 
 
@@ -135,10 +137,10 @@ async def test_jobs_of_others_cannot_be_touched(
     assert found.pop("retrieve") in ([], "") or "refused" in str(found), found
     assert all(value == 0 or isinstance(value, str) for value in found.values()), found
     (ad,) = await pool.query(condor_pool.reader_token, these_jobs([job]), ["AFCluster", "JobStatus", "HoldReason"])
-    assert ad["AFCluster"] == "cccc" and ad["JobStatus"] in (1, 2)
+    assert ad["AFCluster"] == "cccc" and ad["JobStatus"] != 3 and ad.get("HoldReason") != "mine now"
 
 
-@pytest.mark.parametrize("methods", ["FS", "CLAIMTOBE", "ANONYMOUS", "FS, SCITOKENS, IDTOKENS, ANONYMOUS, CLAIMTOBE"])
+@pytest.mark.parametrize("methods", ["FS", "FS, CLAIMTOBE, ANONYMOUS, SCITOKENS, IDTOKENS"])
 @pytest.mark.parametrize(
     "argv",
     [
@@ -177,8 +179,8 @@ def test_a_persons_token_gives_no_administration(
     condor_pool: RealPool, client: Callable[..., Client], name: str
 ) -> None:
     """Not even that of somebody whom the policy calls an admin."""
-    client("facility-admin").attack("command", name)
-    assert client("facility-admin").attack("whoami", "ADMINISTRATOR")["allowed"] != "True"
+    assert "refused" in client("facility-admin").attack("command", name)
+    assert client("facility-admin").attack("whoami", "ADMINISTRATOR").get("allowed") != "True"
     assert client("cms-analyst").attack("whoami", "WRITE")["name"]
 
 
@@ -201,20 +203,26 @@ def test_short_token_does_not_become_a_long_one(client: Callable[..., Client]) -
         assert done.returncode != 0 and "eyJ" not in done.stdout, done.stdout
 
 
-async def test_reader_only_reads(condor_pool: RealPool, client: Callable[..., Client]) -> None:
-    folder = condor_pool.folder / "reader-only"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    (folder / "reader").write_bytes(condor_pool.reader_token.read_bytes())
-    (folder / "reader").chmod(0o600)
-    reader = client(SEC_TOKEN_DIRECTORY=str(folder), SEC_CLIENT_AUTHENTICATION_METHODS="IDTOKENS")
+def pool_client(client: Callable[..., Client], tokens: Path, folder: Path) -> Client:
+    """Somebody with tokens of the pool, in a place of his own."""
+    (folder / "tokens").mkdir(mode=0o700)
+    (folder / "tokens/pool").write_bytes(tokens.read_bytes())
+    (folder / "tokens/pool").chmod(0o600)
+    return client(SEC_TOKEN_DIRECTORY=str(folder / "tokens"), SEC_CLIENT_AUTHENTICATION_METHODS="IDTOKENS")
+
+
+def test_reader_only_reads(condor_pool: RealPool, client: Callable[..., Client], tmp_path: Path) -> None:
+    reader = pool_client(client, condor_pool.reader_token, tmp_path)
     assert reader.attack("whoami", "READ")["name"] == "reader@af-hub.test"
     assert "refused" in reader.attack("submit_only", "{}")
-    assert reader.tool("condor_rm", "-all", "-name", "schedd@af-hub.test").returncode != 0
+    assert reader.attack("touch", "1.0")["Remove"] != 1
+    assert reader.attack("whoami", "ADMINISTRATOR").get("allowed") != "True"
 
 
-async def test_a_sites_token_is_good_for_slots_only(condor_pool: RealPool, client: Callable[..., Client]) -> None:
-    tokens = condor_pool.folder / "T2_A/etc/tokens.d"
-    site = client(SEC_TOKEN_DIRECTORY=str(tokens), SEC_CLIENT_AUTHENTICATION_METHODS="IDTOKENS")
+def test_a_sites_token_is_good_for_slots_only(
+    condor_pool: RealPool, client: Callable[..., Client], tmp_path: Path
+) -> None:
+    site = pool_client(client, condor_pool.folder / "T2_A/etc/tokens.d/pool", tmp_path)
     assert "refused" in site.attack("submit_only", "{}")
     site.attack("advertise", "UPDATE_SCHEDD_AD")
     assert "evil" not in condor_pool.tool("condor_status", "-any", "-af", "MyType", "Name")
@@ -223,15 +231,13 @@ async def test_a_sites_token_is_good_for_slots_only(condor_pool: RealPool, clien
 async def test_account_without_accounting_group_is_told_so(
     condor_pool: RealPool, pool: CondorPool, token: Callable[..., str]
 ) -> None:
-    good = condor_pool.accounting_map.read_text()
+    table, good = condor_pool.mapping_table.read_text(), condor_pool.accounting_map.read_text()
     try:
-        condor_pool.accounting_map.write_text("* somebody else\n")
-        condor_pool.reconfig()
+        condor_pool.map_people(Mapping(table, "* somebody else\n", ()))
         with pytest.raises(Refused, match="gives the account u-cms-cms-analyst no accounting group"):
             await pool.submit(token("cms-analyst"), JOB, {})
     finally:
-        condor_pool.accounting_map.write_text(good)
-        condor_pool.reconfig()
+        condor_pool.map_people(Mapping(table, good, ()))
 
 
 def test_secrets_lie_in_private_files(condor_pool: RealPool) -> None:

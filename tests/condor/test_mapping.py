@@ -2,9 +2,9 @@
 
 import itertools
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -168,13 +168,14 @@ def test_broken_payload_maps_nobody(tmp_path: Path, payload: str) -> None:
 
 
 def test_program_answers_within_its_time(tmp_path: Path) -> None:
-    """With two thousand people, best of ten: the machine may be busy, the program may not."""
+    """With two thousand people, best of ten; time of the processor, since the machine may be busy and the program may not."""
     people = [Person(ISSUER, f"s-{number}", f"user{number}") for number in range(2000)]
     (tmp_path / "table.json").write_text(compile_mapping(policy(CMS), [ADA, *people]).table)
     seconds = []
     for _ in range(10):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = run_mapper(tmp_path / "table.json", ADAS)
-        seconds.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert (done.returncode, done.stdout) == (0, "u-cms-ada")
     assert min(seconds) < 0.05

@@ -56,6 +56,15 @@ def test_edit_of_the_policy_is_taken(here: Surroundings) -> None:
     assert here.accounting() == "* u-ada cms.itcms\n" and here.reconfigured == 2
 
 
+def test_two_edits_in_one_second_have_two_times(here: Surroundings) -> None:
+    seconds = []
+    for group in ("a", "b", "c"):
+        here.policy.write_text(POLICY.replace("accounting_group: cms", f"accounting_group: {group}"))
+        here.watch.look()
+        seconds.append(int((here.into / "accounting.map").stat().st_mtime))
+    assert len(set(seconds)) == 3 and sorted(seconds) == seconds
+
+
 def test_edit_that_changes_no_account_reconfigures_nothing(here: Surroundings) -> None:
     here.watch.look()
     here.policy.write_text(POLICY.replace("groups: [/cms]", "groups: [/cms, /atlas]"))
