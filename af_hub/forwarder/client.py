@@ -7,6 +7,7 @@ where keys and certificates come from.
 """
 
 import asyncio
+import functools
 import json
 import logging
 import random
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypeVar
 
 import asyncssh
 
@@ -25,9 +26,11 @@ from af_hub.forwarder.dask_settings import PATIENCE
 from af_hub.forwarder.login import Credentials as Credentials
 from af_hub.forwarder.login import ForwarderAddress as ForwarderAddress
 from af_hub.forwarder.pauses import seconds_until_dial
-from af_hub.forwarder.relay import ChannelEnd, SocketEnd
+from af_hub.forwarder.relay import ChannelEnd, SocketEnd, close_late
 
 log = logging.getLogger("af_hub.forwarder.client")
+
+T = TypeVar("T")
 
 Connector = Callable[[Callable[[], SocketEnd]], Awaitable[tuple[asyncio.BaseTransport, SocketEnd]]]
 """Connects to a local program with the protocol that it is given; see :func:`tcp_connector` and :func:`unix_connector`."""
@@ -67,7 +70,7 @@ class ForwarderConnection:
             try:
                 await asyncio.wait_for(connector(lambda: far), ssh.OPEN_SECONDS)
             except (OSError, TimeoutError) as error:
-                log.warning("%s: the program behind it cannot be reached: %s", endpoint.service, error or "no answer")
+                log.info("%s: the program behind it cannot be reached: %s", endpoint.service, error or "no answer")
                 raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "the program does not answer") from None
             asyncio.get_running_loop().call_later(ssh.OPEN_SECONDS, far.abort_if_alone)
             return near
@@ -94,26 +97,36 @@ class ForwarderConnection:
         """
         endpoint = Endpoint(dask_cluster, Service(service))
         opening = self._ssh.open_unix_connection(str(endpoint), window=ssh.WINDOW, max_pktsize=ssh.PACKET)
-        reader, writer = await self._opened(endpoint, opening)
+        reader, writer = await self._opened(endpoint, asyncio.ensure_future(opening))
         return reader, writer
 
     async def join(self, endpoint: Endpoint, local: SocketEnd) -> None:
         """Join a local socket to an endpoint; raises as :meth:`open`."""
         far = ChannelEnd()
         local.join(far)
-        opening = self._ssh.create_unix_connection(
-            lambda: far, str(endpoint), window=ssh.WINDOW, max_pktsize=ssh.PACKET
+        opening = asyncio.ensure_future(
+            self._ssh.create_unix_connection(lambda: far, str(endpoint), window=ssh.WINDOW, max_pktsize=ssh.PACKET)
         )
-        await self._opened(endpoint, opening)
+        try:
+            await self._opened(endpoint, opening)
+        except BaseException:
+            opening.add_done_callback(functools.partial(close_late, far))
+            raise
 
     async def events(self) -> AsyncIterator[dict[str, str]]:
         """For the controller: what is offered now, ``{"event": "snapshot"}``, then each change, until the connection ends.
 
         An item is ``{"event": "offered" or "gone", "cluster": …, "service": …}``.
         """
-        async with self._ssh.create_process("events") as process:
-            async for line in process.stdout:
-                yield json.loads(line)
+        try:
+            async with self._ssh.create_process("events") as process:
+                # Iterating would give an empty or half line when the connection breaks.
+                while (line := await process.stdout.readline()).endswith("\n"):
+                    yield json.loads(line)
+        except asyncssh.ChannelOpenError:
+            raise EndpointRefused(f"the forwarder tells no events to {self._principal}") from None
+        except (asyncssh.Error, OSError) as error:
+            log.info("no more events: %s", error)
 
     async def drop(self, dask_cluster: str) -> int:
         """For the controller: end all connections of a Dask cluster and refuse it from now on; returns how many there were."""
@@ -149,9 +162,10 @@ class ForwarderConnection:
     ) -> None:
         await self.close()
 
-    async def _opened(self, endpoint: Endpoint, opening: Awaitable[Any]) -> Any:
+    async def _opened(self, endpoint: Endpoint, opening: "asyncio.Future[T]") -> T:
         try:
-            return await asyncio.wait_for(opening, ssh.OPEN_SECONDS)
+            # Longer than the forwarder waits for the job, so that it is the one to say no.
+            return await asyncio.wait_for(asyncio.shield(opening), 2 * ssh.OPEN_SECONDS)
         except asyncssh.ChannelOpenError as error:
             if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
                 raise EndpointRefused(f"the forwarder does not let {self._principal} open {endpoint}") from None
@@ -180,9 +194,12 @@ async def connect(forwarder: ForwarderAddress, credentials: Credentials) -> Forw
     Unavailable
         When the forwarder does not answer, or shows another host key than the pinned one.
     """
-    key = asyncssh.import_private_key(credentials.private_key)
-    certificate = asyncssh.import_certificate(credentials.certificate)
-    options = ssh.client_options(credentials.principal, key, certificate, forwarder.host_key)
+    try:
+        key = asyncssh.import_private_key(credentials.private_key)
+        certificate = asyncssh.import_certificate(credentials.certificate)
+        options = ssh.client_options(credentials.principal, key, certificate, forwarder.host_key)
+    except ValueError as error:
+        raise EndpointRefused(f"key, certificate or host key for {credentials.principal} cannot be read") from error
     where = f"the forwarder at {forwarder.host} port {forwarder.port}"
     try:
         connection, watch = await asyncssh.create_connection(_Watch, forwarder.host, forwarder.port, **options)

@@ -11,7 +11,7 @@ that comes without any EOF for a break. (A break after one half was closed looks
 import asyncio
 import socket
 import struct
-from typing import Protocol
+from typing import Any, Protocol
 
 import asyncssh
 
@@ -171,6 +171,12 @@ class ChannelEnd(End, asyncssh.SSHUNIXSession[bytes]):
         self._closing = True
         if not self._full:
             super().close()
+
+
+def close_late(end: ChannelEnd, opening: "asyncio.Future[Any]") -> None:
+    """Close a channel that came after somebody gave up; one whose opening were cancelled would stay half open."""
+    if not opening.cancelled() and opening.exception() is None:
+        end.abort()
 
 
 class SocketEnd(End, asyncio.Protocol):

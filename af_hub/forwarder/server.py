@@ -42,7 +42,7 @@ from af_hub.forwarder.access import (
     read_login,
 )
 from af_hub.forwarder.offers import Offers
-from af_hub.forwarder.relay import ChannelEnd
+from af_hub.forwarder.relay import ChannelEnd, close_late
 from af_hub.ready import say_ready
 
 log = logging.getLogger("af_hub.forwarder")
@@ -279,7 +279,7 @@ class Guest(asyncssh.SSHServer):
         try:
             await asyncio.wait_for(asyncio.shield(opening), ssh.OPEN_SECONDS)
         except Exception as error:
-            opening.add_done_callback(functools.partial(_close_late, far))
+            opening.add_done_callback(functools.partial(close_late, far))
             near.uncount()
             log.info("%s gets no stream to %s: %s", self.name, endpoint, str(error) or "no answer in time")
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "the job does not answer") from None
@@ -378,12 +378,6 @@ class Command(asyncssh.SSHServerSession[str]):
             self._channel.write(json.dumps(facts) + "\n")
         if self._channel.get_write_buffer_size() > EVENTS_BACKLOG:
             self._channel.abort()
-
-
-def _close_late(end: ChannelEnd, opening: "asyncio.Future[None]") -> None:
-    """Close a channel that came after we gave up; one whose opening were cancelled would stay half open."""
-    if not opening.cancelled() and opening.exception() is None:
-        end.abort()
 
 
 def read_certificate(key_data: bytes) -> SSHCertificate:

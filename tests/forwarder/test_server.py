@@ -14,7 +14,8 @@ import pytest
 from af_hub.errors import EndpointAway, EndpointRefused, Unavailable
 from af_hub.forwarder import ssh
 from af_hub.forwarder.access import Endpoint, Service
-from af_hub.forwarder.client import Bridge, ForwarderAddress, Link, connect, tcp_connector
+from af_hub.forwarder.client import Bridge, Credentials, ForwarderAddress, Link, connect, tcp_connector
+from af_hub.forwarder.relay import SocketEnd
 from af_hub.testing.forwarder import RunningForwarder, SSHAuthority
 from af_hub.testing.require import unavailable
 
@@ -379,3 +380,59 @@ async def test_a_bridge_on_a_unix_socket_is_private(tmp_path, forwarder, job, mi
         assert path.stat().st_mode & 0o777 == 0o600
         assert await ask(await asyncio.open_unix_connection(str(path))) == b"hello"
     assert not path.exists()
+
+
+@pytest.mark.parametrize("principal", ["session:{mine}", "job:{mine}"])
+async def test_events_are_for_the_controller(forwarder, mine, principal):
+    async with await connect(forwarder.address, forwarder.certify(principal.format(mine=mine))) as connection:
+        with pytest.raises(EndpointRefused):
+            await anext(connection.events())
+        with pytest.raises(Unavailable):
+            await connection.drop(mine)
+
+
+async def test_events_end_with_the_connection(tmp_path):
+    with RunningForwarder(tmp_path) as own:
+        async with await connect(own.address, own.certify("controller")) as controller:
+            events = controller.events()
+            assert await anext(events) == {"event": "snapshot"}
+            own.stop()
+            async with asyncio.timeout(FEW_SECONDS):
+                assert [event async for event in events] == []
+
+
+async def test_keys_that_cannot_be_read_are_refused_not_fatal(forwarder):
+    broken = Credentials("controller", "no key", "no certificate")
+    with pytest.raises(EndpointRefused, match="cannot be read"):
+        await connect(forwarder.address, broken)
+
+
+async def test_a_stream_that_nobody_waits_for_any_more_is_closed_when_it_comes(forwarder, mine):
+    called, answer, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def serve(reader, writer):
+        with suppress(ConnectionError):
+            await reader.read()
+        ended.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    reach = tcp_connector(*server.sockets[0].getsockname()[:2])
+
+    async def slow(protocol):
+        called.set()
+        await answer.wait()
+        return await reach(protocol)
+
+    async with (
+        asyncio.timeout(FEW_SECONDS),
+        await connect(forwarder.address, forwarder.certify(f"job:{mine}")) as job,
+        await connect(forwarder.address, forwarder.certify(f"session:{mine}")) as session,
+    ):
+        await job.offer("scheduler", slow)
+        waiting = asyncio.create_task(session.join(Endpoint(mine, Service.SCHEDULER), SocketEnd()))
+        await called.wait()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        answer.set()
+        await ended.wait()
+    server.close()
