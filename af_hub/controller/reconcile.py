@@ -78,6 +78,7 @@ class Reconciler:
     _turns: dict[str, Turn] = field(default_factory=dict)
     _tokens: dict[str, CondorToken] = field(default_factory=dict, repr=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _silent: set[str] = field(default_factory=set)
     _swept_at: float = 0.0
 
     async def keep_matching(self) -> None:
@@ -113,14 +114,16 @@ class Reconciler:
         clusters = self.store.unfinished(also={name for jobs in seen.values() if jobs for name in jobs})
         for cluster in clusters:
             jobs = seen.get(cluster.pool)
-            if jobs is not None and self._may_turn(cluster.id, looked_at):
+            if jobs is None:
+                self._tell(cluster.id, "the batch system does not answer at the moment; trying again")
+            elif self._may_turn(cluster.id, looked_at):
                 turn = self._turns.setdefault(cluster.id, Turn())
                 turn.task = asyncio.create_task(self._turn(cluster, tuple(jobs.get(cluster.id, ())), turn))
         for gone in set(self._turns) - {cluster.id for cluster in clusters}:
             if self._turns[gone].task is None:
                 del self._turns[gone]
-        # A round that found the clusters as they should be needs no hurry.
-        return CALM_SECONDS if all(cluster.state == State.RUNNING for cluster in clusters) else BUSY_SECONDS
+        hurry = any(cluster.state != State.RUNNING and seen.get(cluster.pool) is not None for cluster in clusters)
+        return BUSY_SECONDS if hurry else CALM_SECONDS
 
     async def settle(self) -> None:
         """Wait for the turns that have begun."""
@@ -144,10 +147,16 @@ class Reconciler:
 
     async def _look_at(self, pool: str) -> Mapping[str, Sequence[Job]] | None:
         try:
-            return await self.pool.jobs(pool)
+            found = await self.pool.jobs(pool)
         except AFError as error:
-            log.warning("pool %s cannot be looked at: %s", pool, error)
+            if pool not in self._silent:
+                log.warning("pool %s cannot be looked at: %s", pool, error)
+            self._silent.add(pool)
             return None
+        if pool in self._silent:
+            log.info("pool %s answers again", pool)
+            self._silent.discard(pool)
+        return found
 
     async def _turn(self, cluster: Cluster, jobs: tuple[Job, ...], turn: Turn) -> None:
         """One cluster's turn: decide, act, and take what goes wrong for itself."""
@@ -167,9 +176,13 @@ class Reconciler:
         turn.failures += 1
         turn.not_before = self.clock() + min(LONGEST_PAUSE, 2.0 ** min(turn.failures, 10) / 2)
         log.warning("cluster %s of %s (%s): %s", cluster.id, cluster.owner, cluster.state, sentence)
-        now = self.store.get(cluster.id)
-        if now:
-            self.store.become(cluster.id, State(now.state), State(now.state), sentence, self.clock())
+        self._tell(cluster.id, sentence)
+
+    def _tell(self, cluster: str, sentence: str) -> None:
+        """Put a sentence beside the state; how it ended is not written over."""
+        now = self.store.get(cluster)
+        if now and not State(now.state).over:
+            self.store.become(cluster, State(now.state), State(now.state), sentence, self.clock())
 
     async def _match(self, cluster: Cluster, jobs: tuple[Job, ...]) -> None:
         report = None if State(cluster.state).over else await self.agents.report(cluster.id)

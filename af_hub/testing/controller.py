@@ -280,6 +280,8 @@ class FakeSite:
         Jobs are held for this reason instead of started.
     refuses
         A submit is refused with this sentence.
+    tunnel_down, cannot_forget
+        The forwarder offers nothing; it does not hear that a cluster is over.
     """
 
     unreachable: bool = False
@@ -287,6 +289,7 @@ class FakeSite:
     holds: str = ""
     refuses: str = ""
     tunnel_down: bool = False
+    cannot_forget: bool = False
     agents: dict[str, FakeJobAgent] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
     queue: dict[str, Queued] = field(default_factory=dict)
@@ -346,6 +349,8 @@ class FakeSite:
 
     async def forget(self, cluster: str) -> None:
         """As :meth:`af_hub.controller.jobagent.Endpoints.forget`."""
+        if self.cannot_forget:
+            raise Unavailable("the forwarder could not be told")
         self.forgotten.add(cluster)
 
     async def advance(self) -> None:

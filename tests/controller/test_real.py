@@ -73,9 +73,7 @@ def session_agent(tmp_path, hub, url):
 async def test_a_cluster_from_row_to_result_and_away(session, condor_pool, tmp_path):
     pool = CondorPool(condor_pool.collector, condor_pool.schedd, str(condor_pool.ca_file))
     began = time.monotonic()
-    async with RemoteHTCondor(
-        "T2_A", user_memory="512 MiB", asynchronous=True, start_timeout="60 s"
-    ) as cluster:
+    async with RemoteHTCondor("T2_A", user_memory="512 MiB", asynchronous=True, start_timeout="60 s") as cluster:
         async with Client(cluster, asynchronous=True) as client:
             assert await client.submit(lambda: 1 + 1) == 2
             print(f"first result after {time.monotonic() - began:.1f} s")

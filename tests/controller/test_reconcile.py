@@ -162,7 +162,9 @@ async def test_closing_waits_for_the_pool_and_needs_no_tunnel(world):
         await api.delete(f"api/clusters/{cluster}")
     for _ in range(3):
         await world.turn()
-    assert world.get(cluster).state == "closing"
+    found = world.get(cluster)
+    assert found.state == "closing" and "batch system does not answer" in found.reason
+    assert [event.sentence for event in found.events].count(found.reason) == 1
     world.site.unreachable = False
     await world.until(cluster, "closed")
 
@@ -291,3 +293,27 @@ async def test_the_job_agent_can_read_its_files(world):
     assert (worker.name, worker.memory_limit) == (f"{cluster[:8]}-1", 2**31)
     needed = {CA, SCHEDULER_CERTIFICATE, WORKER_CERTIFICATE, SSH_CERTIFICATE, *SECRET_FILES}
     assert needed <= set(first.files) and {CA, WORKER_CERTIFICATE, WORKER_KEY} <= set(second.files)
+
+
+async def test_the_forwarder_is_away_when_all_is_over(world):
+    world.site.holds = "no image"
+    cluster = await world.create()
+    world.site.tunnel_down = world.site.cannot_forget = True
+    await world.until(cluster, "failed")
+    await world.turn()
+    await world.turn()
+    assert "no image" in world.get(cluster).reason and not world.get(cluster).forgotten
+    assert not keys(world, cluster).exist()
+    world.site.cannot_forget = False
+    world.clock.offset = 60
+    await world.turn()
+    assert world.get(cluster).forgotten
+
+
+async def test_a_pool_that_answers_again(world):
+    world.site.unreachable = True
+    cluster = await world.create()
+    assert await world.parts.reconciler.round() == CALM_SECONDS
+    world.site.unreachable = False
+    await world.until(cluster, "running")
+    assert world.get(cluster).reason == ""
