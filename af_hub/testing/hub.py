@@ -211,8 +211,8 @@ def sign_in(url: str, username: str, next_url: str = "/hub/home") -> httpx.Clien
 
 def message_of(page: str) -> str:
     """The sentence on one of the hub's error pages."""
-    _, _, rest = page.partition("<h1>")
-    return rest.partition("</h1>")[0].strip() or page[:300]
+    _, _, rest = page.partition("</h1>")
+    return rest.partition("<p>")[2].partition("</p>")[0].strip() or page[:300]
 
 
 def xsrf_headers(browser: httpx.Client) -> dict[str, str]:

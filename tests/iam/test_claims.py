@@ -44,7 +44,14 @@ def test_what_cannot_be_a_person(found, says):
         read_claims(found, "https://iam/")
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="/ \t\r\n\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0", exclude_categories=["Z", "C"]), min_size=1)))
+@given(
+    st.lists(
+        st.text(
+            st.characters(exclude_characters="/ \t\r\n\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0", exclude_categories=["Z", "C"]),
+            min_size=1,
+        )
+    )
+)
 def test_normalising_twice_changes_nothing(names):
     once = normalise_groups(names)
     assert normalise_groups(once) == once
