@@ -13,6 +13,8 @@ from pathlib import PurePath
 MIB = 2**20
 HELD_SECONDS = 600
 """How long a job that ended in error is kept with its reason."""
+VACATE_SECONDS = 8
+"""How long a removed job may take to end by itself before it is killed."""
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f]|\$\(|\$\$")
 _WORKER = re.compile(r"[A-Za-z0-9_.-]+\Z")
@@ -89,6 +91,7 @@ def describe_job(job: JobDescription) -> str:
         "notification": "Never",
         # A spooled job otherwise stays for ten days, with its files, until they are fetched.
         "leave_in_queue": "False",
+        "job_max_vacate_time": str(VACATE_SECONDS),
         "periodic_remove": f"time() - QDate > {job.lifetime} || (JobStatus == 5 && time() - EnteredCurrentStatus > {HELD_SECONDS})",
         "periodic_remove_reason": quote_string("the Dask cluster has reached the end of its lifetime"),
         "+AFCluster": quote_string(job.cluster),

@@ -20,6 +20,7 @@ PLAIN = {
     "should_transfer_files": "YES",
     "output": "job.out",
     "error": "job.err",
+    "job_max_vacate_time": "1",
 }
 ENDED = 4
 HELD = 5

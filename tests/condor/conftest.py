@@ -47,10 +47,13 @@ def client(condor_pool: RealPool, token: Callable[..., str], tmp_path: Path) -> 
 
 @pytest.fixture
 async def clean(condor_pool: RealPool, pool: CondorPool) -> AsyncIterator[None]:
-    """Remove all jobs after the test, as the operator."""
+    """Remove all jobs after the test, as the operator, and wait until their sandboxes are gone, too."""
     yield
     deadline = time.monotonic() + 30
     while left := await pool.query(condor_pool.reader_token, "True", ["JobStatus"]):
         if any(ad["JobStatus"] != 3 for ad in left):
             await asyncio.to_thread(condor_pool.tool, "condor_rm", "-constraint", "JobStatus != 3")
         assert time.monotonic() < deadline, left
+    while left := list(condor_pool.folder.glob("*/execute/dir_*")):
+        assert time.monotonic() < deadline, left
+        await asyncio.sleep(0.05)
