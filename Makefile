@@ -3,6 +3,7 @@ PYTHON ?= python3
 CHECK_ARGS ?=
 TEST_ARGS ?=
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # HTCondor as root is a system service and XRootD refuses root; inside a user namespace we are an ordinary user instead.
 ifeq ($(shell id -u),0)
@@ -15,16 +16,20 @@ help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' $(MAKEFILE_LIST)
 
 # The virtual environment: made anew when the lock file changes.
-.venv/stamp: requirements.lock pyproject.toml
+.venv/stamp: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); AF Hub needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making .venv from requirements.lock (about two minutes the first time) ..."
 	@$(PYTHON) -m venv --clear .venv || { echo "No venv: on Debian and Ubuntu install the package python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PIP) --require-hashes -r requirements.lock
 	@touch $@
 
-setup: .venv/stamp   ## everything that demo and tests need, once
+# This checkout in it: its commands and its pytest plugin stand in pyproject.toml.
+.venv/installed: .venv/stamp pyproject.toml
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: .venv/installed   ## everything that demo and tests need, once
 	@$(AS_USER) $(BIN)/af-hub demo-setup
 
 demo: setup          ## the whole facility on this machine; Ctrl-C ends it
@@ -33,25 +38,25 @@ demo: setup          ## the whole facility on this machine; Ctrl-C ends it
 demo-check: setup    ## the way of a user through the demo, hop by hop, without a person
 	@$(AS_USER) $(BIN)/af-hub demo-check $(CHECK_ARGS)
 
-setup-for-tests: .venv/stamp
+setup-for-tests: .venv/installed
 	@$(AS_USER) $(BIN)/af-hub demo-setup --keep-going
 
 test: setup-for-tests   ## all tests; what this machine cannot run is skipped with the reason
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not long" $(TEST_ARGS)
 
-test-fast: .venv/stamp   ## the tests that start no daemons of others
+test-fast: .venv/installed   ## the tests that start no daemons of others
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not real and not long" $(TEST_ARGS)
 
 test-long: setup-for-tests   ## the full matrices too
 	@$(AS_USER) $(BIN)/python -m pytest -q $(TEST_ARGS)
 
-lint: .venv/stamp    ## ruff, mypy, import contracts, docs with warnings as errors
+lint: .venv/installed    ## ruff, mypy, import contracts, docs with warnings as errors
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory docs
 
-docs: .venv/stamp    ## the documentation, into docs/_build/html
+docs: .venv/installed    ## the documentation, into docs/_build/html
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 
 clean:               ## remove what was made here; the user's cache stays

@@ -257,11 +257,15 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
             raise web.HTTPError(403, str(error), reason=NO_LOGIN) from error
         except LoginRequired as error:
             raise web.HTTPError(
-                403, "The IAM no longer knows this login, perhaps because it took too long. Log in again.", reason=NO_LOGIN
+                403,
+                "The IAM no longer knows this login, perhaps because it took too long. Log in again.",
+                reason=NO_LOGIN,
             ) from error
         except Unavailable as error:
             self.log.error("login failed: %s", error)
-            raise web.HTTPError(503, "The IAM does not answer as it should; try again in a minute.", reason=NO_IAM) from error
+            raise web.HTTPError(
+                503, "The IAM does not answer as it should; try again in a minute.", reason=NO_IAM
+            ) from error
         except AFError as error:  # claims that lack something, or an id token that is wrong
             self.log.error("login refused: %s", error)
             raise web.HTTPError(403, f"You cannot log in: {error}.", reason=NO_LOGIN) from error

@@ -79,7 +79,9 @@ def image(checkout: Path, name: str, say: Progress) -> Path:
     """The Python environment of one image, as its lock file says, with this checkout's ``af_hub`` on its path."""
     lock = checkout / "images" / name / "requirements.lock"
     folder = images_folder(checkout) / name
-    stamp, wanted = folder / "lock.sha256", hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()
+    settings = checkout / "images" / "lab-overrides.json"
+    made_of = lock.read_bytes() + settings.read_bytes() + sys.version.encode()
+    stamp, wanted = folder / "lock.sha256", hashlib.sha256(made_of).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return folder
     say("installing from its lock file ...")
@@ -91,6 +93,9 @@ def image(checkout: Path, name: str, say: Progress) -> Path:
     )
     packages = next((folder / "lib").glob("python3.*/site-packages"))
     (packages / "af_hub.pth").write_text(f"{checkout}\n")
+    lab_settings = folder / "share" / "jupyter" / "lab" / "settings"
+    lab_settings.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(settings, lab_settings / "overrides.json")
     stamp.write_text(wanted)
     say("ready")
     return folder

@@ -47,5 +47,6 @@ def _line(what: str, value: str, rules: tuple[str, ...]) -> str:
 
 
 def _title(policy: Policy, kind: str, name: str) -> str:
-    known = {"image": policy.images, "size": policy.sizes, "site": policy.sites}[kind]
-    return str(known[name].title)  # type: ignore[attr-defined]
+    if kind == "image":
+        return policy.images[name].title
+    return policy.sizes[name].title if kind == "size" else policy.sites[name].title

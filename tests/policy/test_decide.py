@@ -27,7 +27,9 @@ def person(*groups, username="ada", issuer=ISSUER):
         pytest.param(["/CMS/itcms"], None, (), id="capitals are another group"),
         pytest.param([], None, (), id="no groups"),
         pytest.param(["/icsc"], "u-icsc-ada", ("python-base",), id="another experiment"),
-        pytest.param(["/icsc", "/cms/itcms"], "u-cms-ada", ("python-analysis", "python-base"), id="first rule gives the account"),
+        pytest.param(
+            ["/icsc", "/cms/itcms"], "u-cms-ada", ("python-analysis", "python-base"), id="first rule gives the account"
+        ),
     ],
 )
 def test_groups_decide(groups, account, images):
@@ -49,7 +51,12 @@ def test_an_unknown_issuer_gets_nothing_whatever_its_groups():
 
 def test_the_refusal_names_what_is_missing_and_whom_to_ask():
     refusal = decide(POLICY, person("/guests", username="outsider")).refusal
-    assert "outsider is in none of" in refusal and "/cms/itcms" in refusal and "/guests" in refusal and "facility-admin@" in refusal
+    assert (
+        "outsider is in none of" in refusal
+        and "/cms/itcms" in refusal
+        and "/guests" in refusal
+        and "facility-admin@" in refusal
+    )
 
 
 def test_every_right_names_its_rule():

@@ -1,6 +1,5 @@
 """facility.yaml as people write it, mistakes included."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -62,20 +61,38 @@ def _set(*path_and_value):
     [
         pytest.param(_without("facility"), "facility: .*[Ff]ield required", id="a part is missing"),
         pytest.param(_set("rules", 0, "imagse", []), r"rules\.0\.imagse: unknown key", id="a mistyped key"),
-        pytest.param(_set("rules", 0, "images", ["nope"]), r"rules\[0\]\.images: 'nope' is none of", id="unknown image"),
-        pytest.param(_set("rules", 0, "sites", ["T2"]), r"rules\[0\]\.sites: 'T2' is none of T2_A, T2_B", id="unknown site"),
+        pytest.param(
+            _set("rules", 0, "images", ["nope"]), r"rules\[0\]\.images: 'nope' is none of", id="unknown image"
+        ),
+        pytest.param(
+            _set("rules", 0, "sites", ["T2"]), r"rules\[0\]\.sites: 'T2' is none of T2_A, T2_B", id="unknown site"
+        ),
         pytest.param(_set("sites", "T2_A", "pool", "x"), r"sites\.T2_A\.pool: 'x' is none of main", id="unknown pool"),
-        pytest.param(_set("sites", "T2_A", "cache", "x"), r"sites\.T2_A\.cache: 'x' is none of near", id="unknown cache"),
+        pytest.param(
+            _set("sites", "T2_A", "cache", "x"), r"sites\.T2_A\.cache: 'x' is none of near", id="unknown cache"
+        ),
         pytest.param(_set("rules", 0, "groups", []), r"rules\.0\.groups", id="a rule for nobody"),
         pytest.param(_set("rules", 0, "groups", ["cms"]), r"found 'cms'", id="a group without its slash"),
         pytest.param(_set("rules", 0, "groups", ["/"]), r"found '/'", id="a group that is only a slash"),
-        pytest.param(_set("sizes", "small", "memory", "2 gigs"), r"found '2 gigs', wanted a number and one of", id="a unit nobody knows"),
+        pytest.param(
+            _set("sizes", "small", "memory", "2 gigs"),
+            r"found '2 gigs', wanted a number and one of",
+            id="a unit nobody knows",
+        ),
         pytest.param(_set("sizes", "small", "cpus", 0), r"found 0", id="no CPU at all"),
         pytest.param(_set("rules", 0, "condor", "account", "cms"), "the same for everybody", id="one account for all"),
         pytest.param(_set("rules", 0, "condor", "account", "{user}"), "found '{user}'", id="unknown placeholder"),
         pytest.param(_set("rules", 0, "condor", "account", ""), "found ''", id="empty account"),
-        pytest.param(_set("rules", 0, "condor", "accounting_group", "CMS IT"), "found 'CMS IT'", id="accounting group with a space"),
-        pytest.param(_set("rules", 1, "condor", "account", "u-cms-{username}"), "already charged to 'cms.itcms'", id="one account, two groups charged"),
+        pytest.param(
+            _set("rules", 0, "condor", "accounting_group", "CMS IT"),
+            "found 'CMS IT'",
+            id="accounting group with a space",
+        ),
+        pytest.param(
+            _set("rules", 1, "condor", "account", "u-cms-{username}"),
+            "already charged to 'cms.itcms'",
+            id="one account, two groups charged",
+        ),
         pytest.param(_set("issuers", 0, "issuer", "http://iam/"), "found 'http://iam/'", id="issuer without TLS"),
         pytest.param(_set("version", 2), "found 2", id="a later version"),
         pytest.param(_set("caches", "near", "url", "xcache"), "found 'xcache'", id="no root URL"),
@@ -117,7 +134,7 @@ def test_an_edit_holds_and_a_broken_one_changes_nothing(tmp_path, caplog):
 
     def write(text):
         (tmp_path / "new").write_text(text)
-        os.replace(tmp_path / "new", path)
+        (tmp_path / "new").replace(path)
 
     good = path.read_text()
     write(good.replace("name: AF Hub", "name: Another"))
