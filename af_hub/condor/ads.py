@@ -3,14 +3,21 @@
 Reads what :mod:`af_hub.condor.operation` answered; decides nothing.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from af_hub.condor.jobstatus import JobState, job_state
 
 MIB = 2**20
-DASK_JOBS = "AFCluster isnt undefined"
+# Everybody can write any attribute into their own jobs: what cannot be ours, or is far too long, is not even fetched.
+DASK_JOBS = (
+    "isString(AFCluster) && size(AFCluster) == 32 && isString(AFRole) && size(AFRole) < 16"
+    ' && size(AFWorker ?: "") < 64 && size(HoldReason ?: "") < 10000'
+)
+DASK_CLUSTER = re.compile(r"[0-9a-f]{32}", re.ASCII)
+REASON_LENGTH = 500
 JOB_ATTRIBUTES = (
     "ClusterId",
     "ProcId",
@@ -78,17 +85,34 @@ def these_jobs(ids: Iterable[str]) -> str:
     return " || ".join(f"(ClusterId == {int(c)} && ProcId == {int(p)})" for c, p in pairs) or "False"
 
 
+def read_jobs(ads: Iterable[Mapping[str, Any]]) -> Iterator[DaskJob]:
+    """The jobs of these ads; one whose ad makes no sense is left out, so that nobody's nonsense hides the jobs of others."""
+    for ad in ads:
+        try:
+            yield read_job(ad)
+        except (LookupError, TypeError, ValueError):
+            continue
+
+
 def read_job(ad: Mapping[str, Any]) -> DaskJob:
-    """The job of an ad with :data:`JOB_ATTRIBUTES`."""
+    """The job of an ad with :data:`JOB_ATTRIBUTES`.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError
+        When an attribute is missing or is no value of ours; whoever submits a job can write into its ad what they like.
+    """
+    if not DASK_CLUSTER.fullmatch(ad["AFCluster"]):
+        raise ValueError("AFCluster is no Dask cluster's id")
     state = job_state(ad)
     return DaskJob(
         id=f"{ad['ClusterId']}.{ad['ProcId']}",
         state=state,
         cluster=ad["AFCluster"],
-        role=ad.get("AFRole") or "",
-        worker=ad.get("AFWorker") or "",
-        account=ad["Owner"],
-        reason=(ad.get("HoldReason") or "") if state is JobState.HELD else "",
+        role=str(ad.get("AFRole") or ""),
+        worker=str(ad.get("AFWorker") or ""),
+        account=str(ad["Owner"]),
+        reason=str(ad.get("HoldReason") or "")[:REASON_LENGTH] if state is JobState.HELD else "",
         since=float(ad.get("EnteredCurrentStatus") or 0),
     )
 

@@ -23,10 +23,11 @@ from af_hub.condor.ads import (
     SLOTS,
     DaskJob,
     SiteSlots,
-    read_job,
+    read_jobs,
     read_slots,
 )
 from af_hub.errors import Refused, Unavailable
+from af_hub.files import write_private
 
 CALL_SECONDS = 30.0
 
@@ -88,7 +89,7 @@ class CondorPool:
 
     async def jobs(self, reader_token_file: Path) -> list[DaskJob]:
         """All jobs of Dask clusters in the queue."""
-        return [read_job(ad) for ad in await self.query(reader_token_file, DASK_JOBS, JOB_ATTRIBUTES)]
+        return list(read_jobs(await self.query(reader_token_file, DASK_JOBS, JOB_ATTRIBUTES)))
 
     async def slots(self, reader_token_file: Path) -> dict[str, SiteSlots]:
         """What each site has, by ``SiteName``."""
@@ -106,7 +107,7 @@ class CondorPool:
 
     async def _call(self, private: Path, request: Mapping[str, Any], token: str = "") -> dict[str, Any]:
         if token:
-            request = {**request, "token_file": str(_write_private(private / "token", token.encode()))}
+            request = {**request, "token_file": str(write_private(private / "token", token))}
         where = {"collector": self.collector, "schedd": self.schedd, "ca_file": str(self.ca_file)}
         said = await self._child(json.dumps({**request, **where}).encode())
         try:
@@ -142,18 +143,12 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> Path:
     folder.mkdir(mode=0o700)
     for name, content in files.items():
         (folder / name).parent.mkdir(mode=0o700, exist_ok=True)
-        _write_private(folder / name, content)
+        write_private(folder / name, content)
     return folder
 
 
 def _copy_tokens(file: Path, folder: Path) -> Path:
     """Put the tokens into a folder of their own: HTCondor tries every file that it finds beside a token."""
     folder.mkdir(mode=0o700)
-    _write_private(folder / "reader", file.read_bytes())
+    write_private(folder / "reader", file.read_bytes())
     return folder
-
-
-def _write_private(path: Path, content: bytes) -> Path:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    return path

@@ -32,7 +32,7 @@ class CondorPools:
         found: dict[str, list[Job]] = {}
         for job in await self._pool(pool).jobs(self._reader_token_file):
             if job.role in list(Role):
-                ours = Job(job.id, Role(job.role), job.state, job.worker, job.reason, job.since)
+                ours = Job(job.id, Role(job.role), job.state, job.worker, job.reason, job.since, job.account)
                 found.setdefault(job.cluster, []).append(ours)
         return found
 

@@ -22,7 +22,7 @@ WORKERS_LOST_AT_MOST = 10
 
 @dataclass(frozen=True)
 class Job:
-    """One job in the pool's queue that carries our cluster's id."""
+    """One job in the pool's queue that carries our cluster's id; ``account`` is whose it is in the pool."""
 
     id: str
     role: Role
@@ -30,6 +30,7 @@ class Job:
     worker: str = ""
     reason: str = ""
     since: float = 0.0
+    account: str = ""
 
 
 @dataclass(frozen=True)
@@ -286,14 +287,25 @@ def _worker_trouble(staying: dict[str, Job], gave_up: bool) -> str:
 
 
 def _adopt(wish: Wish, jobs: tuple[Job, ...]) -> tuple[Job, ...]:
-    """Jobs that we submitted without hearing the answer, or before a crash; a second job of one name is none of these."""
+    """Jobs that we submitted without hearing the answer, or before a crash.
+
+    A second job of one name is none of these, nor is one with a name that we do not give.
+    """
     numbered = {(one.role, one.worker) for one in wish.tracked if one.job}
     found: dict[tuple[Role, str], Job] = {}
     for job in jobs:
         over = job.state is JobState.ENDED and job.role is Role.WORKER
-        if (job.role, job.worker) not in numbered and not over:
+        if (job.role, job.worker) not in numbered and not over and _is_name(wish.id, job):
             found.setdefault((job.role, job.worker), job)
     return tuple(found.values())
+
+
+def _is_name(cluster: str, job: Job) -> bool:
+    """Whether the job is called as we call jobs of that role."""
+    if job.role is Role.SCHEDULER:
+        return job.worker == ""
+    number = job.worker.removeprefix(f"{cluster[:8]}-")
+    return number.isascii() and number.isdecimal() and worker_name(cluster, int(number[:9])) == job.worker
 
 
 def _gone(wish: Wish, jobs: tuple[Job, ...]) -> tuple[Action, ...]:

@@ -79,6 +79,7 @@ class Reconciler:
     _tokens: dict[str, CondorToken] = field(default_factory=dict, repr=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _silent: set[str] = field(default_factory=set)
+    _foreign: set[str] = field(default_factory=set)
     _swept_at: float = 0.0
 
     async def keep_matching(self) -> None:
@@ -118,11 +119,15 @@ class Reconciler:
                 self._tell(cluster.id, "the batch system does not answer at the moment; trying again")
             elif self._may_turn(cluster.id, looked_at):
                 turn = self._turns.setdefault(cluster.id, Turn())
-                turn.task = asyncio.create_task(self._turn(cluster, tuple(jobs.get(cluster.id, ())), turn))
+                turn.task = asyncio.create_task(
+                    self._turn(cluster, self._owned(cluster, jobs.get(cluster.id, ())), turn)
+                )
+        self._foreign &= {job.id for found in seen.values() if found for jobs in found.values() for job in jobs}
         for gone in set(self._turns) - {cluster.id for cluster in clusters}:
             if self._turns[gone].task is None:
                 del self._turns[gone]
-        hurry = any(cluster.state != State.RUNNING and seen.get(cluster.pool) is not None for cluster in clusters)
+        on_their_way = [cluster for cluster in clusters if cluster.state != State.RUNNING and not cluster.forgotten]
+        hurry = any(seen.get(cluster.pool) is not None for cluster in on_their_way)
         return BUSY_SECONDS if hurry else CALM_SECONDS
 
     async def settle(self) -> None:
@@ -139,6 +144,14 @@ class Reconciler:
     def _may_turn(self, cluster: str, looked_at: float) -> bool:
         turn = self._turns.get(cluster)
         return turn is None or (turn.task is None and turn.ended_at <= looked_at and turn.not_before <= self.clock())
+
+    def _owned(self, cluster: Cluster, jobs: Sequence[Job]) -> tuple[Job, ...]:
+        """The jobs of the cluster's own account. Anybody can read the id in the queue and submit a job that carries it."""
+        for job in jobs:
+            if job.account != cluster.account and job.id not in self._foreign:
+                log.warning("job %s of %s claims to be of cluster %s; ignored", job.id, job.account, cluster.id)
+                self._foreign.add(job.id)
+        return tuple(job for job in jobs if job.account == cluster.account)
 
     async def _look(self) -> dict[str, Mapping[str, Sequence[Job]] | None]:
         """The jobs of each pool; None for a pool that does not answer."""

@@ -4,8 +4,8 @@ Promises that a change which was planned from an old look at a row never undoes 
 Answers are detached rows: values, to be read only. Calls take well under a millisecond on SQLite and are made on the event loop.
 """
 
-import os
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
 
 import alembic.command
@@ -21,6 +21,9 @@ from af_hub.controller.states import Role, State
 EVENTS_KEPT = 200
 """Events of one cluster; more come only from something that goes to and fro, and the oldest of those tell nothing."""
 
+IDS_AT_ONCE = 500
+"""In one question; a database takes a limited number of values, and everybody can put ids into the queue."""
+
 OVER = [state for state in State if state.over]
 
 
@@ -28,7 +31,7 @@ def open_store(url: str) -> "Store":
     """Open the database at ``url`` (as SQLAlchemy writes it), with its tables brought up to date."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
-        os.close(os.open(Path(parsed.database), os.O_RDWR | os.O_CREAT, 0o600))
+        Path(parsed.database).touch(mode=0o600)
     engine = create_engine(parsed)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_manners)
@@ -84,11 +87,14 @@ class Store:
 
     def unfinished(self, also: Iterable[str] = ()) -> list[Cluster]:
         """Clusters that need a plan: those not over, those not forgotten, and those in ``also``."""
-        asked = select(Cluster).where(
-            Cluster.state.not_in(OVER) | Cluster.forgotten.is_(False) | Cluster.id.in_(list(also))
-        )
+        living = Cluster.state.not_in(OVER) | Cluster.forgotten.is_(False)
         with Session(self.engine) as session:
-            return list(session.scalars(asked.order_by(Cluster.created_at)))
+            found = set(session.scalars(select(Cluster).where(living)))
+            ids = list(also)
+            for first in range(0, len(ids), IDS_AT_ONCE):
+                some = ids[first : first + IDS_AT_ONCE]
+                found.update(session.scalars(select(Cluster).where(Cluster.id.in_(some))))
+            return sorted(found, key=attrgetter("created_at"))
 
     def scale(self, cluster_id: str, workers: int, now: float) -> None:
         """Want that many workers; a wish anew also forgives workers lost before."""

@@ -386,7 +386,7 @@ class FakeSite:
         self.submitted.append(order)
         self._number += 1
         jobs = [
-            Job(f"{self._number}.{step}", order.role, JobState.IDLE, worker, since=time.time())
+            Job(f"{self._number}.{step}", order.role, JobState.IDLE, worker, since=time.time(), account=f"cms-{owner}")
             for step, worker in enumerate(order.workers or [""])
         ]
         self.queue |= {job.id: Queued(job, order, owner) for job in jobs}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from af_hub.condor.ads import DaskJob, SiteSlots, read_job, read_slots, these_jobs
+from af_hub.condor.ads import DaskJob, SiteSlots, read_job, read_jobs, read_slots, these_jobs
 from af_hub.condor.jobstatus import JobState, job_state
 from af_hub.condor.submit import JobDescription, describe_job, quote_arguments, quote_string
 from af_hub.testing.plugin import Golden
@@ -163,3 +163,32 @@ def test_constraint_for_jobs(ids: list[str], constraint: str) -> None:
 def test_constraint_takes_ids_only(wrong: str) -> None:
     with pytest.raises(ValueError):
         these_jobs([wrong])
+
+
+AD = {"ClusterId": 1, "ProcId": 0, "JobStatus": 1, "Owner": "u", "AFCluster": "c" * 32, "AFRole": "scheduler"}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"AFCluster": 5},
+        {"AFCluster": ["c" * 32]},
+        {"AFCluster": "C" * 32},
+        {"AFCluster": "c" * 31 + "\n"},
+        {"AFCluster": "' OR 1=1"},
+        {"JobStatus": 99},
+        {"JobStatus": "5"},
+        {"EnteredCurrentStatus": "long ago"},
+        {"EnteredCurrentStatus": [1]},
+    ],
+)
+def test_a_job_whose_ad_makes_no_sense_hides_no_other(nonsense: dict[str, Any]) -> None:
+    """Whoever submits a job can write into its ad what they like."""
+    without_cluster = {name: value for name, value in AD.items() if name != "AFCluster"}
+    found = list(read_jobs([AD | nonsense, without_cluster, AD | {"ProcId": 1}]))
+    assert [job.id for job in found] == ["1.1"]
+
+
+def test_a_jobs_words_are_short() -> None:
+    held = AD | {"JobStatus": 5, "HoldReason": "x" * 100_000, "AFWorker": 7}
+    assert len(read_job(held).reason) == 500 and read_job(held).worker == "7"

@@ -312,6 +312,19 @@ def test_plan(wish, jobs, report, wanted):
     assert list(plan(wish, tuple(jobs), report, NOW)) == wanted
 
 
+@pytest.mark.parametrize(
+    "name", ["", "x", "01234567-", "01234567-x", "01234567-01", "01234567-٣", "01234567-99999999999999999999", "7654-1"]
+)
+def test_a_worker_with_a_name_that_is_not_ours_is_removed(name):
+    strange = worker(name, id="9.0")
+    assert plan(wish(tracked=tracked()), (scheduler(), strange), UP, NOW) == (RemoveJobs(("9.0",)),)
+
+
+def test_a_scheduler_with_a_workers_name_is_not_adopted():
+    strange = scheduler(id="9.0", worker=W1)
+    assert plan(wish(State.REQUESTED), (strange,), None, NOW) == (RemoveJobs(("9.0",)), SubmitScheduler())
+
+
 def test_the_same_question_has_the_same_answer():
     asked = wish(State.STARTING, workers=3, tracked=tracked())
     assert plan(asked, (scheduler(),), UP, NOW) == plan(asked, (scheduler(),), UP, NOW)

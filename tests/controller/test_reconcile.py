@@ -7,6 +7,8 @@ from af_hub.condor.jobstatus import JobState
 from af_hub.controller.keys import ClusterKeys
 from af_hub.controller.kit import scheduler_memory
 from af_hub.controller.reconcile import BUSY_SECONDS, CALM_SECONDS
+from af_hub.controller.states import Role
+from af_hub.controller.store import IDS_AT_ONCE
 from af_hub.job.kit import (
     CA,
     SCHEDULER_CERTIFICATE,
@@ -214,6 +216,63 @@ async def test_a_job_that_arrives_after_all_is_over_is_removed(world):
     world.clock.offset = 120
     await world.turn()
     assert not world.site.queue
+
+
+@pytest.fixture
+def forge(world):
+    """Puts a job of somebody else into the queue that says it is of this cluster."""
+
+    def put(cluster, account="cms-colleague", **lies):
+        order = dataclasses.replace(world.site.submitted[0], cluster=cluster)
+        (job,) = world.site.take(order, "cms-colleague")
+        forged = world.site.queue[job.id]
+        forged.job = dataclasses.replace(job, account=account, **lies)
+        return job.id
+
+    return put
+
+
+async def test_a_job_of_another_account_is_never_the_scheduler(world, forge, caplog):
+    """The id of a cluster can be read in the queue before its own job is there."""
+    first = await world.create()
+    await world.until(first, "running")
+    cluster = await world.create()
+    lie = forge(cluster, state=JobState.RUNNING)
+    await world.until(cluster, "running")
+    await world.turn()
+    tracked = {job.job for job in world.get(cluster).jobs}
+    assert lie not in tracked and lie in world.site.queue
+    assert caplog.text.count(f"job {lie} of cms-colleague claims to be of cluster {cluster}") == 1
+
+
+@pytest.mark.parametrize("state", list(JobState))
+async def test_jobs_of_another_account_change_nothing(world, forge, state):
+    cluster = await world.create(workers=2)
+    await world.until(cluster, "running")
+    await world.turn()
+    await world.site.advance()
+    before = world.get(cluster)
+    lies = [forge(cluster, state=state), forge(cluster, state=state, role=Role.WORKER, worker=f"{cluster[:8]}-1")]
+    for _ in range(3):
+        await world.turn()
+    now = world.get(cluster)
+    assert (now.state, now.reason, now.workers_lost) == ("running", "", 0)
+    assert [(job.worker, job.job) for job in now.jobs] == [(job.worker, job.job) for job in before.jobs]
+    async with world.api(world.owner) as api:
+        await api.delete(f"api/clusters/{cluster}")
+    await world.until(cluster, "closed")
+    assert list(world.site.queue) == lies, "nobody removes the jobs of others, nor waits for them"
+
+
+async def test_thousands_of_jobs_with_ids_of_no_cluster(world, forge):
+    cluster = await world.create()
+    await world.until(cluster, "running")
+    for number in range(3 * IDS_AT_ONCE):
+        forge(f"{number:032x}")
+    async with world.api(world.owner) as api:
+        await api.delete(f"api/clusters/{cluster}")
+    await world.turn()
+    await world.until(cluster, "closed")
 
 
 async def test_jobs_of_another_facility_are_left_alone(world):
