@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import jinja2
 from jupyterhub.spawner import Spawner, SpawnException
@@ -22,6 +22,7 @@ from jupyterhub.utils import maybe_future, random_port, url_path_join
 from traitlets import Dict, Float, Unicode, default
 
 from af_hub.errors import AFError, ChoiceRefused, LoginRequired
+from af_hub.files import open_log, write_private
 from af_hub.policy.decide import Rights
 from af_hub.policy.model import Policy
 from af_hub.session import fragments
@@ -31,7 +32,6 @@ from af_hub.session.machine import describe_size, free_now
 from af_hub.session.options import Reason, SessionOptions, check_choice, read_form
 from af_hub.session.processes import Identity, marked
 from af_hub.session.supervisor import MARK
-from af_hub.session.tokenfile import write_private
 from af_hub.session.xrootd import datasets_fragment, xrootd_fragment
 
 PAGE = jinja2.Environment(
@@ -323,8 +323,8 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             "hub_token": self.api_token,
             "controller_url": self.controller_url,
         }
-        write_private(self._folder / "plan.json", json.dumps(plan).encode())
-        write_private(self._folder / "agent.json", json.dumps(agent).encode())
+        write_private(self._folder / "plan.json", json.dumps(plan))
+        write_private(self._folder / "agent.json", json.dumps(agent))
         with self._new_log() as log:
             self._child = subprocess.Popen(
                 [*_ours("supervisor"), "--config", str(self._folder / "plan.json")],
@@ -354,14 +354,14 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             MARK: str(self._folder),
         }
 
-    def _new_log(self) -> Any:
+    def _new_log(self) -> BinaryIO:
         """The session's log, 0600; that of the session before is kept beside it."""
         folder = Path(self.state_dir) / "log"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / f"session-{safe_name(f'{self.user.name}/{self.name}' if self.name else self.user.name)}.log"
         if path.exists():
             path.replace(f"{path}.before")
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+        return open_log(path)
 
     async def poll(self) -> int | None:
         """None while the supervisor lives, else its exit status (0 when nobody knows); leaves nothing of a dead session behind."""

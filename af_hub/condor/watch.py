@@ -19,6 +19,7 @@ from pathlib import Path
 
 from af_hub.condor.mapping import Mapping, compile_mapping, read_people
 from af_hub.errors import PolicyError, Unavailable
+from af_hub.files import Stamp, stamp
 from af_hub.policy.load import load_policy
 from af_hub.ready import say_ready
 
@@ -27,8 +28,6 @@ log = logging.getLogger("af_hub.condor.watch")
 PAUSE_SECONDS = 1.0
 RECONFIG_SECONDS = 30
 TABLE, ACCOUNTING_MAP = "table.json", "accounting.map"
-
-Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 def reconfigure() -> None:
@@ -56,7 +55,7 @@ class Watch:
     people: Path
     into: Path
     reconfigure: Callable[[], None] = reconfigure
-    _seen: Stamp = field(default=(), init=False)
+    _seen: tuple[Stamp, ...] = field(default=(), init=False)
     _due: bool = field(default=False, init=False)
 
     def look(self) -> None:
@@ -93,15 +92,6 @@ class Watch:
             raise PolicyError(f"{self.people} cannot be read: {error}") from error
         # Addresses of other services may stand in the policy as ${NAME}; none of them matters here.
         return compile_mapping(load_policy(self.policy, lenient=True), people)
-
-
-def stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file does; None while it is not there."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def replace(path: Path, text: str) -> bool:

@@ -12,7 +12,6 @@ Promises: a key that is made elsewhere stays there (public key and CSR in, certi
 one role; every certificate ends with the greatest lifetime of its cluster. Leaves to the caller who may ask for one.
 """
 
-import os
 import re
 import secrets
 import shutil
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from af_hub.errors import AFError
+from af_hub.files import private_folder, write_private
 
 CLUSTER_ID = re.compile(r"[0-9a-f]{32}\Z")
 CLOCK_SKEW = 300
@@ -138,7 +138,7 @@ class ClusterKeys:
         ssh_key = asyncssh.generate_private_key("ssh-ed25519")
         write_private(half_made / "ssh.key", ssh_key.export_private_key())
         certificate = user_ca.certify(ssh_key.convert_to_public(), f"job:{self.cluster}", until)
-        write_private(half_made / "ssh.cert", certificate.encode() + b"\n")
+        write_private(half_made / "ssh.cert", certificate + "\n")
         half_made.rename(self.folder)
 
     def certify_session(self, user_ca: UserCA, ssh_public_key: str, csr: str, until: float) -> SessionCertificates:
@@ -165,21 +165,6 @@ class ClusterKeys:
     def remove(self) -> None:
         """Remove them for good; may be repeated."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def private_folder(path: Path) -> Path:
-    """Make the folder, for its owner only."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.chmod(0o700)
-    return path
-
-
-def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a file that is never readable by others, not even while it is made, and never half there."""
-    half = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-    half.replace(path)
 
 
 def _read_ssh_key(text: str) -> asyncssh.SSHKey:

@@ -14,7 +14,6 @@ import asyncio
 import functools
 import json
 import logging
-import os
 import signal
 import time
 from base64 import b64encode
@@ -29,6 +28,7 @@ import asyncssh
 from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
 
 from af_hub.errors import AFError, EndpointAway, EndpointRefused
+from af_hub.files import write_private
 from af_hub.forwarder import ssh
 from af_hub.forwarder.access import (
     Endpoint,
@@ -402,9 +402,7 @@ def read_host_key(path: Path) -> asyncssh.SSHKey:
     """The host key, made (ed25519, 0600) at the first start."""
     if not path.exists():
         key = asyncssh.generate_private_key("ssh-ed25519", "af-hub forwarder")
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(key.export_private_key())
+        write_private(path, key.export_private_key())
     return asyncssh.read_private_key(path)
 
 

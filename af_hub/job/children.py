@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from af_hub.files import open_log
+
 GRACE_SECONDS = 5
 
 
@@ -55,17 +57,16 @@ class Child:
 
 async def start_child(name: str, arguments: Sequence[str], fd: int, lifeline: int | None = None) -> Child:
     """Start ``python -m af_hub.job.<name>`` with the same Python; ``fd`` is inherited and closed here, output goes to ``<name>.log``."""
-    out = os.open(Path(f"{name}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", f"af_hub.job.{name}", *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            pass_fds=[fd],
-            start_new_session=True,
-        )
+        with open_log(Path(f"{name}.log")) as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", f"af_hub.job.{name}", *arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[fd],
+                start_new_session=True,
+            )
     finally:
-        os.close(out)
         os.close(fd)
     return Child(name, process, lifeline)

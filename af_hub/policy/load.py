@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from af_hub.errors import PolicyError
+from af_hub.files import stamp
 from af_hub.policy.model import Policy
 
 log = logging.getLogger(__name__)
@@ -118,12 +119,12 @@ class PolicyFile:
     def __init__(self, path: Path | str, environ: Mapping[str, str] = os.environ) -> None:
         self.path = Path(path)
         self._environ = environ
-        self._seen = self._stamp()
+        self._seen = stamp(self.path)
         self._policy = load_policy(self.path, environ)
 
     def current(self) -> Policy:
         """The policy in force now; looks at the file each time, which costs some microseconds."""
-        seen = self._stamp()
+        seen = stamp(self.path)
         if seen != self._seen:
             self._seen = seen
             try:
@@ -132,10 +133,3 @@ class PolicyFile:
             except PolicyError as error:
                 log.error("policy kept as it was, since the edit is wrong: %s", error)
         return self._policy
-
-    def _stamp(self) -> tuple[int, int, int] | None:
-        try:
-            found = self.path.stat()
-        except OSError:
-            return None
-        return (found.st_mtime_ns, found.st_size, found.st_ino)

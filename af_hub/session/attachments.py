@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Protocol
 
 from af_hub.errors import AFError
+from af_hub.files import write_private
 from af_hub.session.controller import Credentials
 from af_hub.session.keys import SessionKeys, make_keys
-from af_hub.session.tokenfile import write_private
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def write_attachment(attachment: Attachment, keys: SessionKeys) -> None:
         ("tls-ca.pem", attachment.credentials.tls_ca),
         ("attachment.json", json.dumps({"port": attachment.port, "credentials": asdict(attachment.credentials)})),
     ):
-        write_private(new / name, content.encode())
+        write_private(new / name, content)
     shutil.rmtree(attachment.folder, ignore_errors=True)
     new.rename(attachment.folder)
 

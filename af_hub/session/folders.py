@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from af_hub.errors import AFError
+from af_hub.files import write_private
 from af_hub.session.fragments import AGENT_SOCKET
-from af_hub.session.tokenfile import write_private
 
 PLAIN_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._]|-(?!-)){0,62}\Z")
 # unix(7): sun_path has 108 bytes, the last is a zero.
@@ -66,4 +66,4 @@ def write_files(folder: Path, files: Mapping[str, str]) -> None:
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(path, content.encode())
+        write_private(path, content)

@@ -4,10 +4,9 @@ A reader sees the old token or the new one, whole, never half of one, and nobody
 """
 
 import logging
-import os
-import secrets
 from pathlib import Path
 
+from af_hub.files import write_private
 from af_hub.tokens.lifetime import AccessToken
 
 log = logging.getLogger(__name__)
@@ -30,17 +29,4 @@ class TokenFile:
                 len(token.value),
                 LONGEST_FOR_XROOTD,
             )
-        write_private(self.path, token.value.encode())
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 in one step, whatever the umask."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        new.replace(path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
+        write_private(self.path, token.value)

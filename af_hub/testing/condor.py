@@ -22,6 +22,7 @@ from af_hub.condor import mapper
 from af_hub.condor.mapping import Mapping, Person, compile_mapping
 from af_hub.condor.watch import replace
 from af_hub.errors import Unavailable
+from af_hub.files import private_folder, write_private
 from af_hub.policy.load import load_policy
 from af_hub.testing import keeper
 from af_hub.testing.condor_files import (
@@ -30,7 +31,6 @@ from af_hub.testing.condor_files import (
     describe_environment,
     seed_keys,
     write_certificate,
-    write_private,
 )
 from af_hub.testing.process import Daemon
 
@@ -105,8 +105,8 @@ class RealPool:
         Unavailable
             When it does not come up; the message holds the end of a log.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
+        private_folder(self.folder)
+        private_folder(self.mapping_table.parent)
         write_certificate(self.folder / "tls", "localhost", f"localhost.{self.domain}")
         write_private(self.mapping_table, mapper.EMPTY)
         write_private(self.accounting_map, "")
@@ -180,6 +180,7 @@ class RealPool:
         }
 
     def _start_central_manager(self) -> None:
+        self._make_folders(CENTRAL)
         write_private(self.folder / CENTRAL / "etc/passwords.d/POOL", os.urandom(64))
         address_file = self.folder / CENTRAL / "log/.collector_address"
         variables = {"AF_CENTRAL_MANAGER": "127.0.0.1:0", "COLLECTOR_ADDRESS_FILE": str(address_file)}
@@ -189,6 +190,7 @@ class RealPool:
         self.collector = "localhost:" + read_line(address_file).strip("<>").split("?")[0].rsplit(":", 1)[1]
 
     def _start_access_point(self) -> None:
+        self._make_folders(ACCESS)
         write_private(self.folder / ACCESS / "etc/passwords.d/ACCESS-POINT", os.urandom(64))
         variables = {"AF_SCHEDD_NAME": self.schedd, "AF_ACCOUNTING_MAP": str(self.accounting_map)}
         files = ["common.conf", "identities.conf", "access-point.conf"]
@@ -204,6 +206,7 @@ class RealPool:
 
     def _start_site(self, site: str, address: str) -> None:
         rights = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
+        self._make_folders(site)
         write_private(self.folder / site / "etc/tokens.d/pool", self._token(CENTRAL, f"site-{site}", *rights))
         variables = {
             "AF_SITE": site,
@@ -219,10 +222,13 @@ class RealPool:
         limits = [word for right in rights for word in ("-authz", right)]
         return self.tool("condor_token_create", "-identity", f"{name}@{self.domain}", "-key", key, *limits, role=role)
 
-    def _configure(self, role: str, address: str, variables: Names[str, str], files: list[str]) -> None:
-        local = self.folder / role
+    def _make_folders(self, role: str) -> None:
         for name in FOLDERS:
-            (local / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(self.folder / role / name)
+
+    def _configure(self, role: str, address: str, variables: Names[str, str], files: list[str]) -> None:
+        self._make_folders(role)
+        local = self.folder / role
         hostname = "localhost" if address == "127.0.0.1" else f"{role.lower().replace('_', '-')}.{self.domain}"
         common = {
             "AF_POOL_DOMAIN": self.domain,

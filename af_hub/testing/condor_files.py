@@ -19,20 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from af_hub.errors import Unavailable
+from af_hub.files import private_folder, write_private
 
 FOLDERS = ("log", "spool", "execute", "run", "lock", "etc/passwords.d", "etc/tokens.d")
 VALID = datetime.timedelta(days=365)
 SEED_SECONDS = 30
-
-
-def write_private(path: Path, content: str | bytes) -> Path:
-    """A file that only its owner can read, whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_name(f".{path.name}.new")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-    partial.replace(path)
-    return path
 
 
 def describe_daemons(
@@ -79,6 +70,7 @@ def describe_environment(environment: Mapping[str, str]) -> str:
 
 def write_certificate(folder: Path, *hostnames: str) -> tuple[Path, Path, Path]:
     """A new authority and a server certificate of it for ``hostnames``: paths of authority, certificate and key."""
+    private_folder(folder)
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "HTCondor pool on loopback")])
     server = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hostnames[0])])

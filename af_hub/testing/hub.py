@@ -20,6 +20,7 @@ import httpx
 import yaml
 
 from af_hub.errors import Unavailable
+from af_hub.files import private_folder, write_private
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.process import Daemon
 
@@ -37,14 +38,6 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
-
-
-def write_secret(path: Path, text: str) -> Path:
-    """A new file of mode 0600; what was there before is replaced."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    return path
 
 
 @dataclass
@@ -65,17 +58,16 @@ class HubPlan:
     controller_token: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
+        private_folder(self.folder)
         self.public_port = self.public_port or free_port()
         self.api_port, self.hub_port = free_port(), free_port()
         self.controller_url = self.controller_url or f"http://127.0.0.1:{free_port()}"
         keys = self.folder / "crypt_key"
         if not keys.exists():  # what an earlier run sealed must still open
-            write_secret(keys, secrets.token_hex(32))
-        write_secret(self.folder / "iam_client_secret", self.client_secret)
-        write_secret(self.folder / "controller_token", self.controller_token)
-        write_secret(self.folder / "proxy_password", secrets.token_hex(32))
+            write_private(keys, secrets.token_hex(32))
+        write_private(self.folder / "iam_client_secret", self.client_secret)
+        write_private(self.folder / "controller_token", self.controller_token)
+        write_private(self.folder / "proxy_password", secrets.token_hex(32))
 
     @property
     def url(self) -> str:
@@ -121,7 +113,7 @@ class HubPlan:
 
 def iam_daemon(folder: Path, clients: list[dict[str, object]], users: Path = USERS, **options: str) -> Daemon:
     """The demo IAM as a process; its ``ready()`` hands back url, issuer, discovery and jwks."""
-    file = write_secret(folder / "iam_clients.json", json.dumps(clients))
+    file = write_private(folder / "iam_clients.json", json.dumps(clients))
     more = [part for name, value in options.items() for part in (f"--{name}", value)]
     module = [sys.executable, "-m", "af_hub.testing.iam", "--users", str(users), "--clients", str(file)]
     return Daemon("demo IAM", [*module, "--ready-fd", "{ready_fd}", *more], folder / "iam.log")
@@ -145,7 +137,7 @@ def proxy_daemon(plan: HubPlan) -> Daemon:
     plan.rules.parent.mkdir(mode=0o700, exist_ok=True)
     plan.rules.unlink(missing_ok=True)
     # It does not start when the file is missing.
-    write_secret(plan.rules, "")
+    write_private(plan.rules, "")
     argv = [
         program,
         f"--entryPoints.http.address=127.0.0.1:{plan.public_port}",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from af_hub.errors import Unavailable
+from af_hub.files import open_log
 
 POLL_SECONDS = 0.02
 
@@ -48,24 +49,23 @@ class Daemon:
         """Start it; returns at once."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         mine, theirs = os.pipe()
-        out = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            self.process = subprocess.Popen(
-                [arg.replace("{ready_fd}", str(theirs)) for arg in self.argv],
-                env=None if self.env is None else dict(self.env),
-                cwd=self.cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                pass_fds=[theirs],
-                start_new_session=True,
-            )
+            with open_log(self.log) as log:
+                self.process = subprocess.Popen(
+                    [arg.replace("{ready_fd}", str(theirs)) for arg in self.argv],
+                    env=None if self.env is None else dict(self.env),
+                    cwd=self.cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs],
+                    start_new_session=True,
+                )
         except OSError as error:
             os.close(mine)
             raise Unavailable(f"{self.name} could not be started: {error}") from error
         finally:
             os.close(theirs)
-            os.close(out)
         self._ready = mine
         return self
 

@@ -7,7 +7,6 @@ Every change is committed before the call returns.
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -75,7 +74,7 @@ class Store:
     """The database at ``path``, made with mode 0600 when missing, and the keys that seal its tokens."""
 
     def __init__(self, path: Path, keys: Sequence[Fernet]) -> None:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        path.touch(mode=0o600)
         self._seal = MultiFernet(keys)
         self._engine = create_engine(f"sqlite:///{path}")
         metadata.create_all(self._engine)

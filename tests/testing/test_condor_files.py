@@ -18,7 +18,6 @@ from af_hub.testing.condor_files import (
     describe_environment,
     keep_keys,
     write_certificate,
-    write_private,
 )
 from af_hub.testing.condor_prefix import find_condor
 
@@ -34,13 +33,6 @@ from af_hub.testing.condor_prefix import find_condor
 )
 def test_environment_in_the_new_syntax(environment: dict[str, str], text: str) -> None:
     assert describe_environment(environment) == text
-
-
-def test_private_file_replaces_another_in_one_step(tmp_path: Path) -> None:
-    path = write_private(tmp_path / "deep/er/file", "one")
-    write_private(path, b"two")
-    assert path.read_text() == "two" and path.stat().st_mode & 0o777 == 0o600
-    assert [each.name for each in path.parent.iterdir()] == ["file"]
 
 
 def test_certificate_is_good_for_its_names(tmp_path: Path) -> None:
