@@ -20,11 +20,11 @@ from af_hub.controller.pool import Slots
 from af_hub.controller.problems import Problem
 from af_hub.controller.states import State
 from af_hub.errors import AFError, Refused, Unavailable
+from af_hub.job.kit import LOG_PARTS
 
 log = logging.getLogger(__name__)
 
 WORKERS_AT_MOST = 10_000
-LOG_PARTS = ("agent", "scheduler", "worker")
 
 
 class Body(BaseModel):

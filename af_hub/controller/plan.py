@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from af_hub.condor.jobstatus import JobState
 from af_hub.controller.states import Role, State
+from af_hub.job.kit import worker_name
 
 SPOOLING_PATIENCE = 120
 """Seconds that a job may wait for its input files before it counts as half submitted."""
@@ -157,11 +158,6 @@ Action = (
     | LoseWorkers
     | Forget
 )
-
-
-def worker_name(cluster: str, number: int) -> str:
-    """The name of the worker with that number; 0 is the one beside the scheduler."""
-    return f"{cluster[:8]}-{number}"
 
 
 def plan(wish: Wish, jobs: tuple[Job, ...], report: Report | None, now: float) -> tuple[Action, ...]:

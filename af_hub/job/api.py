@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from tornado.web import Application, HTTPError, RequestHandler
 
 from af_hub.errors import Unavailable
+from af_hub.job.kit import LOG_PARTS
 
-LOG_PARTS = ("agent", "scheduler", "worker")
 LOG_BYTES = 256 << 10
 
 

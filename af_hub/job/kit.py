@@ -1,8 +1,8 @@
-"""The files that come with a job, as values.
+"""The files that come with a job: what controller and job agree on, said once.
 
-Serves agent, scheduler and worker at their start. Promises: what is missing or cannot be is named in one sentence; a key never shows. The
-files lie in the working directory, the job's sandbox: ``job.json`` and keys for the job agent, ``worker.json`` and keys for one more
-worker.
+Serves the controller, which makes them (:mod:`af_hub.controller.kit`), and agent, scheduler and worker at their start. Promises: what is
+missing or cannot be is named in one sentence; a key never shows. The files lie in the working directory, the job's sandbox: ``job.json``
+and keys for the job agent, ``worker.json`` and keys for one more worker.
 """
 
 import json
@@ -23,7 +23,12 @@ WORKER_CERTIFICATE, WORKER_KEY = "tls-worker.pem", "tls-worker.key"
 SSH_CERTIFICATE, SSH_KEY = "ssh.cert", "ssh.key"
 DASHBOARD_SOCKET = Path("dashboard.sock")
 AGENT_SOCKET = Path("agent.sock")
+WORKER_FILES = (CA, WORKER_CERTIFICATE, WORKER_KEY)
+SCHEDULER_FILES = (SSH_KEY, SSH_CERTIFICATE, SCHEDULER_CERTIFICATE, SCHEDULER_KEY, *WORKER_FILES)
 SECRET_FILES = (SCHEDULER_KEY, WORKER_KEY, SSH_KEY)
+
+LOG_PARTS = ("agent", "scheduler", "worker")
+"""Who writes a log in a scheduler job: ``agent.log`` and so on."""
 
 T = TypeVar("T")
 
@@ -50,6 +55,10 @@ class JobKit:
     expires_at: float
     bind: str = ""
 
+    def as_json(self) -> str:
+        """The text of ``job.json``."""
+        return _as_json(self)
+
 
 @dataclass(frozen=True)
 class WorkerKit:
@@ -65,8 +74,7 @@ class WorkerKit:
 
     def as_json(self) -> str:
         """The text of ``worker.json``, on one line."""
-        facts = asdict(self)
-        return json.dumps({"cluster": facts.pop("dask_cluster"), **facts})
+        return _as_json(self)
 
 
 def read_job_kit(text: str) -> JobKit:
@@ -74,17 +82,13 @@ def read_job_kit(text: str) -> JobKit:
     facts = _object("job.json", text)
     forwarder = _get("job.json", facts, "forwarder", dict)
     return JobKit(
-        dask_cluster=_dask_cluster("job.json", facts),
         site=_get("job.json", facts, "site", str),
         forwarder=ForwarderAddress(
             host=_get("job.json forwarder", forwarder, "host", str),
             port=_get("job.json forwarder", forwarder, "port", int),
             host_key=_get("job.json forwarder", forwarder, "host_key", str),
         ),
-        nthreads=_get("job.json", facts, "nthreads", int),
-        memory_limit=_get("job.json", facts, "memory_limit", int),
-        expires_at=_get("job.json", facts, "expires_at", float),
-        bind=_get("job.json", {"bind": ""} | facts, "bind", str),
+        **_in_common("job.json", facts),
     )
 
 
@@ -92,14 +96,30 @@ def read_worker_kit(text: str) -> WorkerKit:
     """Read the text of ``worker.json``; raises JobKitError."""
     facts = _object("worker.json", text)
     return WorkerKit(
-        dask_cluster=_dask_cluster("worker.json", facts),
         scheduler=_get("worker.json", facts, "scheduler", str),
         name=_get("worker.json", facts, "name", str),
-        nthreads=_get("worker.json", facts, "nthreads", int),
-        memory_limit=_get("worker.json", facts, "memory_limit", int),
-        expires_at=_get("worker.json", facts, "expires_at", float),
-        bind=_get("worker.json", {"bind": ""} | facts, "bind", str),
+        **_in_common("worker.json", facts),
     )
+
+
+def _in_common(what: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "dask_cluster": _dask_cluster(what, facts),
+        "nthreads": _get(what, facts, "nthreads", int),
+        "memory_limit": _get(what, facts, "memory_limit", int),
+        "expires_at": _get(what, facts, "expires_at", float),
+        "bind": _get(what, {"bind": "", **facts}, "bind", str),
+    }
+
+
+def _as_json(kit: JobKit | WorkerKit) -> str:
+    facts = asdict(kit)
+    return json.dumps({"cluster": facts.pop("dask_cluster"), **facts})
+
+
+def scheduler_memory(worker_memory: int) -> int:
+    """Bytes for a scheduler job whose first worker may use ``worker_memory``; what undoes it is :func:`first_worker_memory`."""
+    return max(worker_memory + GIB, -(-worker_memory * 5 // 4))
 
 
 def first_worker_memory(job_memory: int) -> int:

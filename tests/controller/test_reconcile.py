@@ -5,7 +5,6 @@ import pytest
 
 from af_hub.condor.jobstatus import JobState
 from af_hub.controller.keys import ClusterKeys
-from af_hub.controller.kit import scheduler_memory
 from af_hub.controller.reconcile import BUSY_SECONDS, CALM_SECONDS
 from af_hub.controller.states import Role
 from af_hub.controller.store import IDS_AT_ONCE
@@ -19,6 +18,7 @@ from af_hub.job.kit import (
     first_worker_memory,
     read_job_kit,
     read_worker_kit,
+    scheduler_memory,
 )
 
 
