@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from af_hub.backoff import backoff
 from af_hub.controller import plan as steps
 from af_hub.controller.hub import CondorToken, Hub
 from af_hub.controller.jobagent import JobAgents
@@ -187,7 +188,7 @@ class Reconciler:
 
     def _trouble(self, cluster: Cluster, turn: Turn, sentence: str) -> None:
         turn.failures += 1
-        turn.not_before = self.clock() + min(LONGEST_PAUSE, 2.0 ** min(turn.failures, 10) / 2)
+        turn.not_before = self.clock() + backoff(turn.failures, least=1, most=LONGEST_PAUSE)
         log.warning("cluster %s of %s (%s): %s", cluster.id, cluster.owner, cluster.state, sentence)
         self._tell(cluster.id, sentence)
 

@@ -6,6 +6,8 @@ first failure, rarely when the forwarder itself said no.
 
 from collections.abc import Callable
 
+from af_hub.backoff import backoff
+
 FIRST_SECONDS = 0.1
 LONGEST_SECONDS = 2.0
 REFUSED_SECONDS = 20.0
@@ -16,4 +18,4 @@ def seconds_until_dial(failures: int, refused: bool, uniform: Callable[[float, f
     """How long to leave the forwarder alone after ``failures`` vain attempts in a row."""
     if refused:
         return uniform(REFUSED_SECONDS / 4, REFUSED_SECONDS)
-    return uniform(0, min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(failures, 10)))
+    return uniform(0, backoff(failures + 1, FIRST_SECONDS, LONGEST_SECONDS))

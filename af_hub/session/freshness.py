@@ -15,9 +15,10 @@ from typing import Protocol
 
 import aiohttp
 
+from af_hub.backoff import backoff
 from af_hub.errors import AFError, Unavailable
 from af_hub.session.tokenfile import TokenFile
-from af_hub.tokens.lifetime import AccessToken, retry_pause
+from af_hub.tokens.lifetime import AccessToken
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def seconds_until_ask(token: AccessToken, now: float) -> float:
 
 def seconds_until_retry(failures: int, uniform: Callable[[float, float], float]) -> float:
     """How long to leave the hub alone after so many failures in a row, with half of it by chance."""
-    pause = retry_pause(failures, least=1, most=60)
+    pause = backoff(failures, least=1, most=60)
     return uniform(pause / 2, pause)
 
 

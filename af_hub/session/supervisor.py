@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
+from af_hub.backoff import backoff
 from af_hub.session.processes import adopt_orphans, descendants, die_with
 
 log = logging.getLogger("af_hub.session.supervisor")
@@ -68,7 +69,7 @@ class Plan:
 
 def pause_before_restart(deaths: int) -> float:
     """Seconds to wait before the agent is started for the ``deaths``-th time again: at once, then doubling up to ten."""
-    return 0.0 if deaths <= 1 else min(10.0, 0.5 * 2.0 ** min(deaths - 2, 8))
+    return 0.0 if deaths <= 1 else backoff(deaths - 1, least=0.5, most=10)
 
 
 @dataclass

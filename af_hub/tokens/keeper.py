@@ -17,10 +17,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from af_hub.backoff import backoff
 from af_hub.errors import AFError, ClaimsError, LoginRequired, Unavailable
 from af_hub.iam.claims import Claims, read_claims
 from af_hub.iam.endpoint import IAMClient, TokenAnswer
-from af_hub.tokens.lifetime import AccessToken, refresh_at, retry_pause
+from af_hub.tokens.lifetime import AccessToken, refresh_at
 from af_hub.tokens.records import Record
 from af_hub.tokens.store import Login, Store
 
@@ -241,7 +242,9 @@ class TokenKeeper:
                 answer = await call(client)
         except Unavailable as error:
             failures = trouble.failures + 1
-            self._trouble[username] = Trouble(failures, self._clock() + retry_pause(failures), str(error))
+            self._trouble[username] = Trouble(
+                failures, self._clock() + backoff(failures, least=5, most=300), str(error)
+            )
             raise
         self._trouble.pop(username, None)
         return answer

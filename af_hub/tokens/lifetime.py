@@ -32,8 +32,3 @@ def refresh_at(token: AccessToken, username: str) -> float:
 def _place(username: str) -> float:
     """A number in [0, 1) that stays the same for one name."""
     return zlib.crc32(username.encode()) / 2**32
-
-
-def retry_pause(failures: int, least: float = 5, most: float = 300) -> float:
-    """How long to leave an IAM alone after it has failed so many times in a row."""
-    return min(most, least * 2.0 ** min(max(0, failures - 1), 16))

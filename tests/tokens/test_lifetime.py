@@ -2,7 +2,7 @@
 
 import pytest
 
-from af_hub.tokens.lifetime import AccessToken, refresh_at, retry_pause
+from af_hub.tokens.lifetime import AccessToken, refresh_at
 
 
 @pytest.mark.parametrize("username", ["ada", "bob", "cms-analyst", "x" * 60])
@@ -31,13 +31,6 @@ def test_token_without_life_is_due_at_its_end(issued: float, expires: float) -> 
 @pytest.mark.parametrize("now, left", [(0, 100), (60, 40), (100, 0), (1000, 0)])
 def test_seconds_left(now: float, left: float) -> None:
     assert AccessToken("t", 0, 100).seconds_left(now) == left
-
-
-@pytest.mark.parametrize(
-    "failures, pause", [(0, 5), (1, 5), (2, 10), (3, 20), (7, 300), pytest.param(10**6, 300, id="no overflow")]
-)
-def test_retry_pause(failures: int, pause: float) -> None:
-    assert retry_pause(failures) == pause
 
 
 def test_token_has_no_face() -> None:
