@@ -12,7 +12,6 @@ Promises: a key that is made elsewhere stays there (public key and CSR in, certi
 one role; every certificate ends with the greatest lifetime of its cluster. Leaves to the caller who may ask for one.
 """
 
-import re
 import secrets
 import shutil
 import time
@@ -29,8 +28,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from af_hub.errors import AFError
 from af_hub.files import private_folder, write_private
+from af_hub.forwarder.access import is_dask_cluster
 
-CLUSTER_ID = re.compile(r"[0-9a-f]{32}\Z")
 CLOCK_SKEW = 300
 """Seconds by which a site's clock may be behind ours."""
 
@@ -107,7 +106,7 @@ class ClusterKeys:
     """
 
     def __init__(self, state: Path, cluster: str) -> None:
-        if not CLUSTER_ID.match(cluster):
+        if not is_dask_cluster(cluster):
             raise BadKey("that is no cluster's id")
         self.cluster = cluster
         self.folder = state / "clusters" / cluster

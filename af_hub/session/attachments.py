@@ -13,7 +13,6 @@ agent is killed and starts again; what is on disk is whole. Leaves to the contro
 import asyncio
 import json
 import logging
-import re
 import secrets
 import shutil
 import time
@@ -25,12 +24,12 @@ from typing import Protocol
 
 from af_hub.errors import AFError
 from af_hub.files import write_private
+from af_hub.forwarder.access import is_dask_cluster
 from af_hub.session.controller import Credentials
 from af_hub.session.keys import SessionKeys, make_keys
 
 log = logging.getLogger(__name__)
 
-DASK_CLUSTER = re.compile(r"[0-9a-f]{32}\Z")
 LEFT_SECONDS = 60
 """Certificates with less life than this are asked for anew."""
 
@@ -169,7 +168,7 @@ class Attachments:
 
 def check_id(dask_cluster: str) -> None:
     """Raise :class:`BadClusterId` unless it is one; it becomes the name of a folder."""
-    if not DASK_CLUSTER.match(dask_cluster):
+    if not is_dask_cluster(dask_cluster):
         raise BadClusterId("A Dask cluster's id has 32 characters, each of 0-9 and a-f.")
 
 
