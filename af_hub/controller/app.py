@@ -10,6 +10,7 @@ import httpx
 import uvicorn
 from jupyterhub.services.auth import HubOAuth
 
+from af_hub.controller import dashboard
 from af_hub.controller.condor import CondorPools
 from af_hub.controller.hub import Hub
 from af_hub.controller.jobagent import JobAgents
@@ -26,7 +27,6 @@ from af_hub.ready import say_ready
 
 log = logging.getLogger(__name__)
 
-MESSAGE_BYTES = 64 << 20
 GRACE_SECONDS = 3
 
 
@@ -86,7 +86,8 @@ async def serve(settings: Settings, listener: socket.socket, ready_fd: int | Non
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            ws_max_size=MESSAGE_BYTES,
+            ws_max_size=dashboard.MESSAGE_BYTES,
+            ws_max_queue=dashboard.MESSAGES_WAITING,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         loop = asyncio.create_task(parts.reconciler.keep_matching())

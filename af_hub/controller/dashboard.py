@@ -27,7 +27,8 @@ from af_hub.errors import Unavailable
 log = logging.getLogger(__name__)
 
 READ_SECONDS = 60
-MESSAGE_BYTES = 64 << 20
+MESSAGE_BYTES = 16 << 20
+MESSAGES_WAITING = 2
 
 PASSED_ON = {"accept", "accept-encoding", "accept-language", "if-modified-since", "if-none-match", "range"}
 PASSED_BACK = {
@@ -62,7 +63,7 @@ async def dashboard(cluster_id: str, path: str, request: Request) -> Response:
     )
     try:
         answer = await way.client.send(asked, stream=True)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:  # the second for an odd Location, although it is not followed
         raise Unavailable(f"the dashboard does not answer ({type(error).__name__})") from error
     headers = {name: value for name, value in answer.headers.items() if name in PASSED_BACK}
     headers |= {"Content-Security-Policy": _policy(parts, cluster.id)} | _location(answer, parts, cluster.id)
@@ -99,6 +100,7 @@ async def _dial(way: Way, target: str, subprotocols: Iterable[str]) -> ClientCon
             server_hostname=PEER,
             subprotocols=[websockets.Subprotocol(name) for name in subprotocols] or None,
             max_size=MESSAGE_BYTES,
+            max_queue=MESSAGES_WAITING,
             open_timeout=SECONDS,
             compression=None,
             proxy=None,
@@ -160,8 +162,10 @@ def _target(request: HTTPConnection, parts: Parts, cluster: str) -> str:
 
 def _location(answer: httpx.Response, parts: Parts, cluster: str) -> dict[str, str]:
     """A redirect inside the dashboard, seen from outside; one that leads elsewhere is not passed on."""
-    found = urlsplit(answer.headers.get("location", ""))
-    if not found.path or found.netloc not in ("", PEER):
+    said = answer.headers.get("location", "")
+    found = urlsplit(said)
+    # Browsers take a backslash for a slash: two of them begin another site's address.
+    if not found.path or found.netloc not in ("", PEER) or "\\" in said:
         return {}
     where = found.path + (f"?{found.query}" if found.query else "")
     return {"Location": _base(parts, cluster) + where if where.startswith("/") else where}

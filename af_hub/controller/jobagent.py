@@ -1,9 +1,12 @@
 """The controller's calls to a cluster's job agent and dashboard, through a local Unix socket that the tunnel ends in.
 
 Promises: mutual TLS with the cluster's own authority, as role ``controller``, and only with a peer whose certificate is the role
-``scheduler``: neither the forwarder nor a worker can answer in its place. Every call has a time limit.
+``scheduler``: neither the forwarder nor a worker can answer in its place. Every call has a time limit, and every answer one on its
+size: whoever owns the cluster holds the keys of its job, so the agent may be a program of theirs.
 """
 
+import asyncio
+import json
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +23,11 @@ PEER = "scheduler"
 
 SECONDS = 5
 RETIRE_SECONDS = 60
-LOG_BYTES = 1 << 20
-"""The most of one log that is passed on."""
+ANSWER_BYTES = 4 << 20
+"""Room for the status of more than ten thousand workers."""
+
+NAME_LENGTH = 256
+PLAIN = {"Accept-Encoding": "identity"}
 
 
 class Endpoints(Protocol):
@@ -50,11 +56,18 @@ class Way:
 
 
 class JobAgents:
-    """Agents and dashboards of all clusters; connections are kept for the next call."""
+    """Agents and dashboards of all clusters; connections are kept for the next call.
 
-    def __init__(self, endpoints: Endpoints, state: Path) -> None:
+    Parameters
+    ----------
+    seconds
+        That an agent has to answer, from the first byte to the last.
+    """
+
+    def __init__(self, endpoints: Endpoints, state: Path, seconds: float = SECONDS) -> None:
         self._endpoints = endpoints
         self._state = state
+        self._seconds = seconds
         self._ways: dict[tuple[str, str], Way] = {}
 
     async def way(self, cluster: str, service: str) -> Way:
@@ -73,7 +86,9 @@ class JobAgents:
             return known
         context = controller_tls(ClusterKeys(self._state, cluster))
         transport = httpx.AsyncHTTPTransport(uds=str(socket), verify=context)
-        client = httpx.AsyncClient(transport=transport, base_url=f"https://{PEER}", timeout=SECONDS, trust_env=False)
+        client = httpx.AsyncClient(
+            transport=transport, base_url=f"https://{PEER}", headers=PLAIN, timeout=SECONDS, trust_env=False
+        )
         if known:
             await known.client.aclose()
         self._ways[cluster, service] = way = Way(client, socket, context)
@@ -94,9 +109,8 @@ class JobAgents:
     async def report(self, cluster: str) -> Report | None:
         """What the agent says; None when it cannot be asked."""
         try:
-            found = (await self._ask(cluster, "GET", "/status")).json()
-            return Report(str(found["scheduler"] or ""), frozenset(str(worker["name"]) for worker in found["workers"]))
-        except (Unavailable, ValueError, KeyError, TypeError):
+            return read_report(await self._ask(cluster, "GET", "/status"))
+        except Unavailable:
             return None
 
     async def want_first_worker(self, cluster: str, wanted: bool) -> None:
@@ -113,19 +127,44 @@ class JobAgents:
 
     async def log(self, cluster: str, part: str) -> str:
         """The end of one part's log."""
-        return (await self._ask(cluster, "GET", f"/logs?part={part}")).text[-LOG_BYTES:]
+        return (await self._ask(cluster, "GET", f"/logs?part={part}")).decode("utf-8", "replace")
 
-    async def _ask(
-        self, cluster: str, method: str, path: str, body: Any = None, seconds: float = SECONDS
-    ) -> httpx.Response:
+    async def _ask(self, cluster: str, method: str, path: str, body: Any = None, seconds: float = 0) -> bytes:
         way = await self.way(cluster, "agent")
+        seconds = seconds or self._seconds
         try:
-            answer = await way.client.request(method, path, json=body, timeout=seconds)
-        except (httpx.HTTPError, ssl.SSLError, OSError) as error:
+            async with asyncio.timeout(seconds), way.client.stream(method, path, json=body, timeout=seconds) as answer:
+                if not answer.is_success:
+                    raise Unavailable(f"the cluster's job answered {answer.status_code}")
+                return await _read(answer)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise Unavailable(f"the cluster's job does not answer ({type(error).__name__})") from error
-        if not answer.is_success:
-            raise Unavailable(f"the cluster's job answered {answer.status_code}")
-        return answer
+
+
+async def _read(answer: httpx.Response) -> bytes:
+    """The body, as it came: what unpacks to a thousand times its size is not unpacked."""
+    body = bytearray()
+    async for chunk in answer.aiter_raw():
+        body += chunk
+        if len(body) > ANSWER_BYTES:
+            raise Unavailable(f"the cluster's job answers with more than {ANSWER_BYTES >> 20} MiB")
+    return bytes(body)
+
+
+def read_report(body: bytes) -> Report:
+    """What ``GET /status`` of the agent answered.
+
+    Raises
+    ------
+    Unavailable
+        When it is anything else.
+    """
+    try:
+        found = json.loads(body)
+        names = frozenset(str(worker["name"])[:NAME_LENGTH] for worker in found["workers"])
+        return Report(str(found["scheduler"] or "")[:NAME_LENGTH], names)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise Unavailable("the cluster's job answers what is no status") from error
 
 
 def controller_tls(keys: ClusterKeys) -> ssl.SSLContext:

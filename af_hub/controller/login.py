@@ -26,6 +26,7 @@ from af_hub.errors import Unavailable
 SESSION_SECONDS = 12 * 3600
 SESSIONS_AT_MOST = 10_000
 STATE_SECONDS = 600
+PATH_LENGTH = 256
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ class Login:
     def redirect(self, request: Request) -> Response:
         """Send the browser to the hub, to come back to where it wanted to go."""
         verifier, challenge, method = self._oauth.generate_pkce_code_challenge()
-        state = self._oauth.generate_state(next_url=request.url.path, code_verifier=verifier)
+        # Kept for ten minutes for whoever comes, so it has to be short.
+        wanted = request.url.path if len(request.url.path) <= PATH_LENGTH else self._prefix
+        state = self._oauth.generate_state(next_url=wanted, code_verifier=verifier)
         asked = urlencode(
             {
                 "client_id": self._oauth.oauth_client_id,

@@ -241,6 +241,8 @@ async def _dashboard(request: web.Request) -> web.Response:
     request.app[AGENT].seen_headers.append(dict(request.headers))
     if request.path == "/":
         raise web.HTTPFound("/status?from=root")
+    if request.path == "/go":
+        return web.Response(status=302, headers={"Location": request.query["to"]})
     headers = {"Set-Cookie": "evil=1; Path=/", "Content-Security-Policy": "default-src *", "X-Site": "secret"}
     return web.Response(text=f"<h1>{request.path_qs}</h1>", content_type="text/html", headers=headers)
 

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import re
 import socket
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -9,7 +10,7 @@ import uvicorn
 import websockets
 from world import ORIGIN, PREFIX
 
-from af_hub.controller.app import MESSAGE_BYTES
+from af_hub.controller.dashboard import MESSAGE_BYTES
 from af_hub.controller.states import State
 
 
@@ -167,6 +168,34 @@ async def test_redirects_of_the_dashboard_stay_inside(world, running):
         answer = await api.get(f"clusters/{running}/dashboard/")
     assert answer.status_code == 302
     assert answer.headers["location"] == f"{PREFIX}clusters/{running}/dashboard/status?from=root"
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "https://evil.test/",
+        "//evil.test/",
+        "///evil.test",
+        "\\\\evil.test/",
+        "/\\evil.test/",
+        "\\/evil.test",
+        "javascript:alert(1)",
+        "http:evil.test",
+        "https:///evil.test",
+    ],
+)
+async def test_redirects_of_the_dashboard_to_elsewhere(world, running, to):
+    async with world.api(world.owner) as api:
+        answer = await api.get(f"clusters/{running}/dashboard/go", params={"to": to})
+    assert answer.status_code in (302, 503)
+    where = urljoin(str(answer.url), answer.headers.get("location", "").replace("\\", "/"))
+    assert where.startswith(f"{ORIGIN}{PREFIX}clusters/{running}/dashboard/")
+
+
+async def test_a_long_way_back_is_not_kept(world, running):
+    async with browser(world) as api:
+        answer = await log_in(world, api, f"clusters/{running}/dashboard/{'x' * 30_000}")
+        assert answer.headers["location"] == PREFIX
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
