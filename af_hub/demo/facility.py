@@ -16,12 +16,10 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import httpx
 from rich.console import Console
@@ -29,7 +27,7 @@ from rich.console import Console
 from af_hub.demo.data import make_dataset
 from af_hub.demo.parts import data_folder, images_folder
 from af_hub.demo.people import demo_users
-from af_hub.demo.processes import adopt_orphans, end_descendants
+from af_hub.demo.processes import be_guarded, end_descendants
 from af_hub.errors import Unavailable
 from af_hub.ready import say_ready
 from af_hub.session.xrootd import PLUGIN_CONFIGURATION, PLUGIN_FILE, xrootd_environment
@@ -240,49 +238,65 @@ def clear(folder: Path) -> None:
         kept.rename(homes)
 
 
-@contextmanager
-def free_folder(wanted: Path) -> Iterator[Path]:
+@dataclass(frozen=True)
+class Place:
+    """A folder that is ours alone while ``lock`` is open; ``brief`` when it is taken away at the end."""
+
+    folder: Path
+    lock: TextIO
+    brief: bool
+
+    def leave(self) -> None:
+        """Take away what should not stay."""
+        if self.brief:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def take_place(wanted: Path) -> Place:
     """``wanted``, or the next free one beside it when a demo runs there; a short one elsewhere when its path is too long.
 
-    The folder is ours until we leave, whatever way we end: the lock goes with the process.
+    Raises
+    ------
+    Unavailable
+        When a hundred demos run.
     """
     if len(str(wanted.resolve())) > LONGEST_FOLDER:
-        with tempfile.TemporaryDirectory(prefix="af-hub-", ignore_cleanup_errors=True) as short:
-            yield Path(short)
-        return
+        short = Path(tempfile.mkdtemp(prefix="af-hub-"))
+        return Place(short, (short / "lock").open("w"), brief=True)
     for number in range(1, 100):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield folder
-            return
+        lock = (folder / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return Place(folder, lock, brief=False)
+        except BlockingIOError:
+            lock.close()
     raise Unavailable(f"a demo runs in {wanted} and in each of the 98 folders after it")
 
 
 def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None) -> None:
     """The demo until somebody ends it: Ctrl-C, SIGTERM, or the terminal's end."""
+    place = take_place(folder)
+    be_guarded(place.leave)
     console = Console(highlight=False, soft_wrap=True)
-    adopt_orphans()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _as_interrupt)
-    with free_folder(folder) as place:
-        facility = Facility(checkout, place, port_or_free(port))
-        began = time.monotonic()
-        try:
-            console.print("Starting IAM, XRootD, HTCondor, forwarder, hub, controller ...")
-            facility.start()
-            describe(console, facility, time.monotonic() - began)
-            say_ready(ready_fd, **facility.facts())
-            watch(console, facility)
-        except KeyboardInterrupt:
-            console.print("\nStopping ...")
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            facility.stop()
+    facility = Facility(checkout, place.folder, port_or_free(port))
+    began = time.monotonic()
+    try:
+        console.print("Starting IAM, XRootD, HTCondor, forwarder, hub, controller ...")
+        facility.start()
+        describe(console, facility, time.monotonic() - began)
+        say_ready(ready_fd, **facility.facts())
+        watch(console, facility)
+    except KeyboardInterrupt:
+        console.print("\nStopping ...")
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        facility.stop()
+        place.leave()
     console.print("Everything is stopped.")
 
 

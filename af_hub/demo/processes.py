@@ -1,22 +1,48 @@
-"""No process of the demo outlives it, whoever its parent was.
+"""No process of the demo outlives it, whoever its parent was and however it ends.
 
 The demo is the subreaper of everything below it (Linux, ``prctl(2)``): a session whose hub has ended becomes our child instead of
-init's, so at the end all that is left can be found and ended.
+init's, so at the end all that is left can be found and ended. Two processes watch each other: the guard ends everything when the
+demo dies, and the demo stops in order when the guard dies.
 """
 
 import ctypes
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def adopt_orphans() -> None:
     """From now on orphans below this process become its children."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def be_guarded(afterwards: Callable[[], None]) -> None:
+    """Go on in a child process; this one becomes its guard, and never returns.
+
+    The guard passes SIGTERM and SIGHUP on, waits, ends whatever is left below it, calls ``afterwards``, and exits with the child's
+    status (128 and the signal's number when a signal ended it). The child gets SIGTERM when the guard dies. Call it before any
+    thread is started.
+    """
+    adopt_orphans()
+    guard = os.getpid()
+    child = os.fork()
+    if child == 0:
+        adopt_orphans()
+        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != guard:
+            os._exit(1)  # it died before we could ask to be told
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the child too
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(child, number))
+    _, status = os.waitpid(child, 0)
+    end_descendants()
+    afterwards()
+    os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
 def descendants(root: int) -> list[int]:
@@ -56,6 +82,12 @@ def reap() -> None:
             pass
     except ChildProcessError:
         pass
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
 def _signal_all(what: signal.Signals) -> None:
