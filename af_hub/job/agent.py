@@ -22,7 +22,7 @@ import asyncssh
 from af_hub.errors import AFError, Unavailable
 from af_hub.forwarder.access import Service
 from af_hub.forwarder.client import Link, tcp_connector, unix_connector
-from af_hub.job import kit
+from af_hub.job import kit, sandbox
 from af_hub.job.api import api
 from af_hub.job.children import Child, start_child
 from af_hub.job.control import Control
@@ -77,7 +77,7 @@ class Agent:
         context = server_context(*map(Path, (kit.CA, kit.SCHEDULER_CERTIFICATE, kit.SCHEDULER_KEY)))
         server = serve_private(api(self), kit.AGENT_SOCKET, context, ["controller"])
         log.info("the Dask scheduler of %s serves at %s", self._job.dask_cluster, self._scheduler)
-        async with Link(self._job.forwarder, kit.read_credentials(self._job.dask_cluster), offers):
+        async with Link(self._job.forwarder, sandbox.read_credentials(self._job.dask_cluster), offers):
             status = await self._until_end(scheduler)
             # The answer to the order that ended us still has to go out: the children first, then the link.
             self._control.close()
@@ -164,11 +164,11 @@ class Agent:
 
 async def run() -> int:
     """Read the kit, run the job, clean up; returns the exit status."""
-    kit.protect_secrets()
+    sandbox.protect_secrets()
     try:
-        return await Agent(kit.read_file("job.json", kit.read_job_kit)).run()
+        return await Agent(sandbox.read_file("job.json", kit.read_job_kit)).run()
     finally:
-        kit.remove_secrets()
+        sandbox.remove_secrets()
         for path in (kit.AGENT_SOCKET, kit.DASHBOARD_SOCKET):
             path.unlink(missing_ok=True)
 

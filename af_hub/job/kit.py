@@ -6,14 +6,14 @@ and keys for the job agent, ``worker.json`` and keys for one more worker.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from af_hub.errors import JobKitError
 from af_hub.forwarder.access import is_dask_cluster
-from af_hub.forwarder.login import Credentials, ForwarderAddress
+from af_hub.forwarder.login import ForwarderAddress
 
 GIB = 1 << 30
 
@@ -133,32 +133,6 @@ def first_worker_memory(job_memory: int) -> int:
 def worker_name(dask_cluster: str, number: int) -> str:
     """The name of a worker; 0 is the first, which runs beside the scheduler."""
     return f"{dask_cluster[:8]}-{number}"
-
-
-def read_file(name: str, read: Callable[[str], T], folder: Path = Path()) -> T:
-    """``read`` of the text of a file of the kit; raises JobKitError when it is not there."""
-    try:
-        return read((folder / name).read_text())
-    except OSError as error:
-        raise JobKitError(f"{name} should have come with the job: {error.strerror}") from error
-
-
-def read_credentials(dask_cluster: str) -> Credentials:
-    """Who the job is at the forwarder, from the files in the working directory."""
-    return Credentials(f"job:{dask_cluster}", read_file(SSH_KEY, str), read_file(SSH_CERTIFICATE, str))
-
-
-def protect_secrets() -> None:
-    """Make key files readable by their owner only, whatever the transfer made of their modes."""
-    for path in map(Path, SECRET_FILES):
-        if path.exists():
-            path.chmod(0o600)
-
-
-def remove_secrets() -> None:
-    """Remove the key files."""
-    for path in map(Path, SECRET_FILES):
-        path.unlink(missing_ok=True)
 
 
 def _object(what: str, text: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import dask
 
 from af_hub.forwarder.dask_settings import SCHEDULER
-from af_hub.job import kit
+from af_hub.job import kit, sandbox
 from af_hub.job.addresses import site_address
 from af_hub.job.control import serve_control
 from af_hub.job.dask_nodes import PrivateScheduler, private_scheduler, stay_in_sandbox
@@ -50,7 +50,7 @@ async def retire(scheduler: PrivateScheduler, names: list[str]) -> list[str]:
 
 async def run(control_fd: int) -> None:
     """Serve until told to end."""
-    job = kit.read_file("job.json", kit.read_job_kit)
+    job = sandbox.read_file("job.json", kit.read_job_kit)
 
     async def handle(call: str, **arguments: Any) -> dict[str, Any]:
         match call:

@@ -18,7 +18,7 @@ from pathlib import Path
 import distributed  # noqa: F401  imported while the scheduler starts, before there is a kit to read
 
 from af_hub.errors import AFError
-from af_hub.job import kit
+from af_hub.job import kit, sandbox
 from af_hub.job.addresses import site_address
 from af_hub.job.dask_nodes import silent_worker, stay_in_sandbox
 
@@ -43,7 +43,7 @@ async def run(lifeline_fd: int | None) -> None:
     """Work until told to end."""
     pipe = None if lifeline_fd is None else await open_pipe(lifeline_fd)
     if pipe is None:
-        worker = kit.read_file("worker.json", kit.read_worker_kit)
+        worker = sandbox.read_file("worker.json", kit.read_worker_kit)
     else:
         text = (await pipe.readline()).decode()
         if not text:
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--lifeline-fd", type=int, metavar="N", help="pipe with worker.json's text; its end ends us")
     args = parser.parse_args()
     os.umask(0o077)
-    kit.protect_secrets()
+    sandbox.protect_secrets()
     die_first()
     stay_in_sandbox()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
@@ -85,7 +85,7 @@ def main() -> None:
         sys.exit(f"af_hub.job.worker: {error}")
     finally:
         if args.lifeline_fd is None:
-            kit.remove_secrets()
+            sandbox.remove_secrets()
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from af_hub.job.kit import (
     JobKit,
     WorkerKit,
     first_worker_memory,
-    read_file,
     read_job_kit,
     read_worker_kit,
     worker_name,
 )
+from af_hub.job.sandbox import read_file
 
 CLUSTER = "0123456789abcdef0123456789abcdef"
 JOB = {
