@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from af_hub.controller.choices import Choice, check_choice, check_size
+from af_hub.controller.choices import Choice, check_choice, check_count, check_size
 from af_hub.controller.hub import Person
 from af_hub.controller.keys import ClusterKeys, new_cluster_id
 from af_hub.controller.model import Cluster
@@ -201,6 +201,7 @@ async def create_cluster(asked: NewCluster, caller: Caller, parts: Controller) -
     check_choice(rights, Choice(asked.site, asked.image, asked.workers, asked.cores, asked.memory))
     if rights.condor is None or rights.limits is None:
         raise Refused("Your groups give you no Dask clusters.")
+    check_count(rights, sum(not State(one.state).over for one in parts.store.of_owner(caller.name)))
     now = parts.clock()
     cluster_id = new_cluster_id()
     cluster = Cluster(

@@ -36,6 +36,18 @@ def check_choice(rights: Rights, choice: Choice) -> None:
     check_size(rights, choice.workers, choice.cores, choice.memory)
 
 
+def check_count(rights: Rights, living: int) -> None:
+    """Do nothing when there may be one more Dask cluster beside the ``living`` ones.
+
+    Raises
+    ------
+    Refused
+        With the limit.
+    """
+    if rights.limits is not None and living >= rights.limits.clusters:
+        raise Refused(f"You have {living} Dask clusters, and your limit is {rights.limits.clusters}; close one first.")
+
+
 def check_size(rights: Rights, workers: int, cores: int, memory: int) -> None:
     """Do nothing when one Dask cluster of that size is within the limits.
 

@@ -1,3 +1,4 @@
+import asyncio
 import json
 
 import asyncssh
@@ -177,6 +178,19 @@ async def test_scaling_is_checked_too(world, running):
     async with world.api(world.owner) as api:
         assert (await api.patch(f"api/clusters/{running}", json={"workers": 9})).status_code == 403
         assert (await api.patch(f"api/clusters/{running}", json={"workers": 0})).json()["workers_wanted"] == 0
+
+
+async def test_nobody_has_more_clusters_than_the_policy_gives(world):
+    wanted = {"site": "T2_A", "image": "python-analysis"}
+    async with world.api(world.owner) as api:
+        answers = await asyncio.gather(*(api.post("api/clusters", json=wanted) for _ in range(6)))
+        assert sorted(answer.status_code for answer in answers) == [201, 201, 201, 403, 403, 403]
+        refused = next(answer.json()["detail"] for answer in answers if answer.status_code == 403)
+        assert "You have 3 Dask clusters, and your limit is 3" in refused
+        first = next(answer.json()["id"] for answer in answers if answer.status_code == 201)
+        await api.delete(f"api/clusters/{first}")
+        await world.until(first, "closed")
+        assert (await api.post("api/clusters", json=wanted)).status_code == 201
 
 
 async def test_rights_that_went_away(world, running):
