@@ -15,7 +15,7 @@ from af_hub.controller.pool import JobPool
 from af_hub.controller.problems import Problem
 from af_hub.controller.reconcile import Reconciler
 from af_hub.controller.store import Store
-from af_hub.forwarder.client import ForwarderAddress
+from af_hub.forwarder.login import ForwarderAddress
 from af_hub.policy.decide import Rights, decide
 from af_hub.policy.load import PolicyFile
 

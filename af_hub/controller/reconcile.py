@@ -25,7 +25,7 @@ from af_hub.controller.pool import Credential, JobPool, Order
 from af_hub.controller.states import Role, State
 from af_hub.controller.store import Store
 from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
-from af_hub.forwarder.client import ForwarderAddress
+from af_hub.forwarder.login import ForwarderAddress
 from af_hub.policy.load import PolicyFile
 
 log = logging.getLogger(__name__)

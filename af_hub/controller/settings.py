@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from af_hub.errors import AFError
-from af_hub.forwarder.client import ForwarderAddress
+from af_hub.forwarder.login import ForwarderAddress
 
 SERVICE = "af-controller"
 

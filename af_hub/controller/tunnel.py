@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import asyncssh
@@ -20,7 +19,9 @@ import asyncssh
 from af_hub.controller.keys import UserCA
 from af_hub.errors import AFError, Unavailable
 from af_hub.forwarder.access import Endpoint, Service
-from af_hub.forwarder.client import Bridge, Credentials, ForwarderAddress, Link
+from af_hub.forwarder.bridge import Bridge
+from af_hub.forwarder.link import Link
+from af_hub.forwarder.login import Credentials, ForwarderAddress
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,7 @@ class Tunnel:
         self._tasks = [asyncio.create_task(self._keep_watching()), asyncio.create_task(self._keep_renewing())]
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -83,12 +82,11 @@ class Tunnel:
     async def socket(self, cluster: str, service: str) -> Path:
         """A Unix socket (0600) that leads there; always the same one."""
         endpoint = Endpoint(cluster, Service(service))
+        path = self._folder / f"{cluster}.{service}"
         if endpoint not in self._bridges:
-            path = self._folder / f"{cluster}.{service}"
             bridge = Bridge(self._link, endpoint, path=path, patience=PATIENCE)
             self._bridges[endpoint] = bridge
             await bridge.start()
-        path = self._bridges[endpoint].path or Path()
         return path
 
     async def forget(self, cluster: str) -> None:

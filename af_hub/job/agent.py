@@ -21,7 +21,8 @@ import asyncssh
 
 from af_hub.errors import AFError, Unavailable
 from af_hub.forwarder.access import Service
-from af_hub.forwarder.client import Link, tcp_connector, unix_connector
+from af_hub.forwarder.client import tcp_connector, unix_connector
+from af_hub.forwarder.link import Link
 from af_hub.job import kit, sandbox
 from af_hub.job.api import api
 from af_hub.job.children import Child, start_child

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from af_hub.forwarder.access import Endpoint, Principal, Role, Service
-from af_hub.forwarder.client import Bridge, ForwarderAddress, Link
-from af_hub.forwarder.client import Credentials as Login
+from af_hub.forwarder.bridge import Bridge
+from af_hub.forwarder.link import Link
+from af_hub.forwarder.login import Credentials as Login
+from af_hub.forwarder.login import ForwarderAddress
 from af_hub.session.controller import Credentials
 
 

@@ -11,7 +11,7 @@ from typing import Self
 
 import asyncssh
 
-from af_hub.forwarder.client import Credentials, ForwarderAddress
+from af_hub.forwarder.login import Credentials, ForwarderAddress
 from af_hub.testing.process import Daemon
 
 

@@ -19,7 +19,9 @@ from af_hub.controller.plan import Report
 from af_hub.controller.tunnel import Tunnel
 from af_hub.errors import Unavailable
 from af_hub.forwarder.access import Service
-from af_hub.forwarder.client import Credentials, ForwarderAddress, Link, unix_connector
+from af_hub.forwarder.client import unix_connector
+from af_hub.forwarder.link import Link
+from af_hub.forwarder.login import Credentials, ForwarderAddress
 from af_hub.testing.controller import SERVICE_TOKEN
 from af_hub.testing.process import Daemon
 

@@ -14,7 +14,7 @@ from world import FACILITY
 from af_hub.client.remote import RemoteHTCondor
 from af_hub.condor.pool import CondorPool
 from af_hub.controller.settings import SERVICE
-from af_hub.forwarder.client import ForwarderAddress
+from af_hub.forwarder.login import ForwarderAddress
 from af_hub.testing.controller import FakeHub
 from af_hub.testing.process import Daemon
 

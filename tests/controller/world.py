@@ -13,7 +13,7 @@ from af_hub.controller.parts import Parts
 from af_hub.controller.reconcile import Reconciler
 from af_hub.controller.store import open_store
 from af_hub.controller.web import create_app
-from af_hub.forwarder.client import ForwarderAddress
+from af_hub.forwarder.login import ForwarderAddress
 from af_hub.policy.load import PolicyFile
 from af_hub.testing.controller import SERVICE_TOKEN, FakeHub, FakeSite
 

@@ -4,7 +4,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from af_hub.forwarder.access import Endpoint, Service
-from af_hub.forwarder.client import Bridge, Link
+from af_hub.forwarder.bridge import Bridge
+from af_hub.forwarder.link import Link
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ async def test_fifty_megabytes_each_way_at_once_arrive_as_they_left(bridged):
 
     bridge = await bridged(await listening(serve))
     async with asyncio.timeout(FEW_SECONDS):
-        reader, writer = await asyncio.open_connection(bridge.host, bridge.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
         seen, _ = await asyncio.gather(digest(reader), send(writer, up))
         assert seen == hashlib.sha256(down).hexdigest()
         assert await heard == hashlib.sha256(up).hexdigest()
@@ -60,7 +60,7 @@ async def test_a_program_that_speaks_first_is_heard(bridged):
     bridge = await bridged(await listening(serve))
     for _ in range(50):
         async with asyncio.timeout(FEW_SECONDS):
-            reader, writer = await asyncio.open_connection(bridge.host, bridge.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
             assert await reader.read() == b"welcome"
             writer.write(b"thanks")
             writer.close()
@@ -76,7 +76,7 @@ async def test_half_close_is_passed_on_both_ways(bridged):
 
     bridge = await bridged(await listening(serve))
     async with asyncio.timeout(FEW_SECONDS):
-        reader, writer = await asyncio.open_connection(bridge.host, bridge.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
         writer.write(b"question")
         writer.write_eof()
         assert await reader.read() == b"answer to question"
@@ -92,7 +92,7 @@ async def test_an_end_after_a_long_answer_is_no_break(bridged):
 
     bridge = await bridged(await listening(serve))
     async with asyncio.timeout(FEW_SECONDS):
-        reader, writer = await asyncio.open_connection(bridge.host, bridge.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
         writer.write_eof()
         size = 0
         while data := await reader.read(MB):
@@ -121,7 +121,7 @@ async def test_a_break_is_a_break_at_the_other_end_after_what_came_before(bridge
 
     bridge = await bridged(await listening(serve))
     async with asyncio.timeout(FEW_SECONDS):
-        reader, writer = await asyncio.open_connection(bridge.host, bridge.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
         assert await reader.readexactly(11) == b"first words"
         writer.write(b"hello")
         if who == "the program in the job":
@@ -157,7 +157,7 @@ async def test_a_slow_reader_stops_the_writer_and_memory_is_bounded(forwarder, b
 
     bridge = await bridged(await listening(serve))
     before = resident(forwarder.daemon.process.pid)
-    _, writer = await asyncio.open_connection(bridge.host, bridge.port)
+    _, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
     written = 0
     while written < 400 * MB:
         writer.write(bytes(MB))
@@ -184,7 +184,7 @@ async def test_no_stream_is_left_over(forwarder, bridged):
     bridge = await bridged(await listening(serve))
 
     async def once(number):
-        reader, writer = await asyncio.open_connection(bridge.host, bridge.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
         writer.write(b"%d" % number)
         writer.write_eof()
         assert await reader.read() == b"%d" % number

@@ -14,7 +14,10 @@ import pytest
 from af_hub.errors import EndpointAway, EndpointRefused, Unavailable
 from af_hub.forwarder import ssh
 from af_hub.forwarder.access import Endpoint, Service
-from af_hub.forwarder.client import Bridge, Credentials, ForwarderAddress, Link, connect, tcp_connector
+from af_hub.forwarder.bridge import Bridge
+from af_hub.forwarder.client import connect, tcp_connector
+from af_hub.forwarder.link import Link
+from af_hub.forwarder.login import Credentials, ForwarderAddress
 from af_hub.forwarder.relay import SocketEnd
 from af_hub.testing.forwarder import RunningForwarder, SSHAuthority
 from af_hub.testing.require import unavailable
@@ -347,15 +350,15 @@ async def test_a_bridge_and_a_job_come_back_after_the_forwarder_did(tmp_path, mi
             Bridge(link, Endpoint(mine, Service.SCHEDULER)) as bridge,
         ):
             async with asyncio.timeout(30):
-                assert await ask(await asyncio.open_connection(bridge.host, bridge.port)) == b"hello"
-                broken = await asyncio.open_connection(bridge.host, bridge.port)
+                assert await ask(await asyncio.open_connection("127.0.0.1", bridge.port)) == b"hello"
+                broken = await asyncio.open_connection("127.0.0.1", bridge.port)
                 broken[1].write(b"x")
                 assert await broken[0].read(1) == b"x"
                 own.stop()
                 with pytest.raises(ConnectionResetError):
                     await broken[0].read()
                 # accepted while there is no forwarder, and held
-                held = await asyncio.open_connection(bridge.host, bridge.port)
+                held = await asyncio.open_connection("127.0.0.1", bridge.port)
                 held[1].write(b"early")
                 own.start()
                 assert await ask(held, b" bird") == b"early bird"
@@ -366,7 +369,7 @@ async def test_a_bridge_gives_up_with_a_reset(tmp_path, forwarder, mine):
         Link(forwarder.address, forwarder.certify(f"session:{mine}")) as link,
         Bridge(link, Endpoint(mine, Service.SCHEDULER), patience=0.3) as bridge,
     ):
-        reader, _ = await asyncio.open_connection(bridge.host, bridge.port)
+        reader, _ = await asyncio.open_connection("127.0.0.1", bridge.port)
         with pytest.raises(ConnectionResetError):
             await asyncio.wait_for(reader.read(), FEW_SECONDS)
 

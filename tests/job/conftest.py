@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from af_hub.controller.keys import ClusterKeys, UserCA
 from af_hub.forwarder.access import Endpoint, Service
-from af_hub.forwarder.client import Bridge, Link
+from af_hub.forwarder.bridge import Bridge
+from af_hub.forwarder.link import Link
 from af_hub.testing.require import unavailable
 
 IMAGE = Path(__file__).parents[2] / ".images" / "python-analysis" / "bin" / "python"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import httpx
 from distributed.security import Security
 
-from af_hub.forwarder.client import Credentials, ForwarderAddress
+from af_hub.forwarder.login import Credentials, ForwarderAddress
 from af_hub.session.keys import SessionKeys, make_keys
 
 RUNNING_SECONDS = 90

@@ -17,7 +17,10 @@ from distributed.security import Security
 from af_hub.demo.check import jobs
 from af_hub.errors import AFError
 from af_hub.forwarder.access import Endpoint, Service
-from af_hub.forwarder.client import Bridge, Credentials, Link, connect
+from af_hub.forwarder.bridge import Bridge
+from af_hub.forwarder.client import connect
+from af_hub.forwarder.link import Link
+from af_hub.forwarder.login import Credentials
 from tests.journey.dask_cluster import OwnedCluster, new_cluster
 
 pytestmark = pytest.mark.real

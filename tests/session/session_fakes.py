@@ -12,7 +12,9 @@ from aiohttp import web
 
 from af_hub.controller.keys import ClusterKeys, UserCA, new_cluster_id
 from af_hub.forwarder.access import Service
-from af_hub.forwarder.client import Credentials, ForwarderAddress, Link, tcp_connector
+from af_hub.forwarder.client import tcp_connector
+from af_hub.forwarder.link import Link
+from af_hub.forwarder.login import Credentials, ForwarderAddress
 from af_hub.testing.process import Daemon
 
 HUB_TOKEN = "hub-token-of-the-server"
