@@ -39,6 +39,11 @@ PAGE = jinja2.Environment(
 )
 
 
+# Kernels listen on ports of the loopback and tell whatever they print to everybody who connects, unless there are keys for it
+# (jupyter_client 8.10; one that does not know the setting passes over it).
+PRIVATE_KERNELS = ("--KernelManager.transport_encryption=auto",)
+
+
 class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
     """Sessions as plain processes of the hub's own user, on the hub's own machine.
 
@@ -310,7 +315,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         plan = {
             "agent": [*_ours("agent"), "--config", str(self._folder / "agent.json"), "--ready-fd", "{ready_fd}"],
             # By its script, not by `-m`: that would put the person's home first where Python looks for modules.
-            "server": [str(python), str(python.parent / "jupyterhub-singleuser"), *self.get_args()],
+            "server": [str(python), str(python.parent / "jupyterhub-singleuser"), *self.get_args(), *PRIVATE_KERNELS],
             "folder": str(self._folder),
             "home": str(home),
             "first_token": self.first_token_timeout,

@@ -181,6 +181,14 @@ def test_session_knows_its_own_secrets_only(colleague: Person, shared: Path) -> 
         assert name not in seen
 
 
+def test_what_kernels_print_is_encrypted(colleague: Person, shared: Path) -> None:
+    """Their ports are on the loopback, where everybody on the machine can connect and listen."""
+    kernels = f"{colleague.hub.url}user/{colleague.username}/api/kernels"
+    assert httpx.post(kernels, headers=dict(colleague.api.headers), json={}, timeout=60).status_code == 201
+    connections = [json.loads(path.read_text()) for path in (shared / "jupyter").glob("kernel-*.json")]
+    assert connections and all(connection.get("curve_secretkey") for connection in connections)
+
+
 def test_hub_token_of_the_session_is_narrow(colleague: Person, shared: Path) -> None:
     hub_token = json.loads((shared / "agent.json").read_text())["hub_token"]
     found = colleague.hub.api(hub_token).get("/user").json()
