@@ -5,42 +5,37 @@ asking to connect to that path (direct-streamlocal), and both channels are joine
 themselves by one certificate of the controller's CA, for as long as it is valid; whatever is not one of these two requests is refused; a fault in
 one connection's handling is a refusal there and felt nowhere else. What passes is Dask's own TLS, which the forwarder cannot read.
 
-The controller may also run two commands: ``events`` (a line of JSON for each endpoint offered now, ``{"event": "snapshot"}``, then one for each
-change) and ``drop <Dask cluster>`` (ends its connections and refuses it from then on).
+The controller may also give commands; see :mod:`af_hub.forwarder.commands`.
 """
 
 import argparse
 import asyncio
 import functools
-import json
 import logging
 import signal
 import time
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncssh
-from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
 
 from af_hub.errors import AFError, EndpointAway, EndpointRefused
-from af_hub.files import write_private
 from af_hub.forwarder import ssh
 from af_hub.forwarder.access import (
     Endpoint,
     Principal,
     Role,
-    is_dask_cluster,
     may_command,
     may_offer,
     may_open,
     read_endpoint,
     read_login,
 )
+from af_hub.forwarder.commands import Command
+from af_hub.forwarder.keys import read_certificate, read_host_key, read_keys
 from af_hub.forwarder.offers import Offers
 from af_hub.forwarder.relay import ChannelEnd, close_late
 from af_hub.ready import say_ready
@@ -49,9 +44,6 @@ log = logging.getLogger("af_hub.forwarder")
 
 EXPIRY_CHECK_SECONDS = 60
 """At least this often the clock is looked at: a timer alone would not see that the clock was set."""
-
-EVENTS_BACKLOG = 1 << 20
-"""Bytes of events that a watcher may leave unread before it is sent away."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +251,7 @@ class Guest(asyncssh.SSHServer):
 
     def session_requested(self) -> "Command | bool":
         """The controller gives a command; nobody else has anything to run here."""
-        return Command(self) if self.principal and may_command(self.principal) else False
+        return Command(self.forwarder.offers) if self.principal and may_command(self.principal) else False
 
     def _log_refusal(self, what: str, error: Exception) -> None:
         details = None if isinstance(error, AFError) else error
@@ -325,90 +317,6 @@ class Offer(asyncssh.SSHListener):
     def close(self) -> None:
         """The job takes it back, or is gone."""
         self._guest.forwarder.offers.withdraw(self._endpoint, self._guest)
-
-
-class Command(asyncssh.SSHServerSession[str]):
-    """A command of the controller; no shell, no terminal, no subsystem."""
-
-    def __init__(self, guest: Guest) -> None:
-        self._guest = guest
-        self._channel: asyncssh.SSHServerChannel[str] | None = None
-        self._words: list[str] = []
-
-    def connection_made(self, chan: "asyncssh.SSHServerChannel[str]") -> None:
-        """The channel is there."""
-        self._channel = chan
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The channel is gone."""
-        self._guest.forwarder.offers.unwatch(self._tell)
-
-    def exec_requested(self, command: str) -> bool:
-        """Whether we know this command."""
-        self._words = command.split(" ")
-        match self._words:
-            case ["events"]:
-                return True
-            case ["drop", dask_cluster]:
-                return is_dask_cluster(dask_cluster)
-            case _:
-                return False
-
-    def session_started(self) -> None:
-        """Do it."""
-        match self._words:
-            case ["events"]:
-                self._guest.forwarder.offers.watch(self._tell)
-                self._say(event="snapshot")
-            case ["drop", dask_cluster]:
-                guests = self._guest.forwarder.offers.drop(dask_cluster)
-                for guest in guests:
-                    guest.send_away("this Dask cluster has been dropped")
-                self._say(dropped=len(guests))
-                if self._channel:
-                    self._channel.exit(0)
-
-    def _tell(self, offered: bool, endpoint: Endpoint) -> None:
-        self._say(event="offered" if offered else "gone", cluster=endpoint.dask_cluster, service=str(endpoint.service))
-
-    def _say(self, **facts: object) -> None:
-        if self._channel is None:
-            return
-        with suppress(OSError):
-            self._channel.write(json.dumps(facts) + "\n")
-        if self._channel.get_write_buffer_size() > EVENTS_BACKLOG:
-            self._channel.abort()
-
-
-def read_certificate(key_data: bytes) -> SSHCertificate:
-    """The certificate that a client shows, in SSH's wire form.
-
-    Raises
-    ------
-    ValueError
-        When it is a bare key or cannot be read.
-    """
-    kind = key_data[4 : 4 + int.from_bytes(key_data[:4], "big")]
-    try:
-        identity = load_ssh_public_identity(kind + b" " + b64encode(key_data))
-    except Exception as error:  # cryptography has several for malformed data
-        raise ValueError(f"unreadable certificate: {type(error).__name__}") from None
-    if not isinstance(identity, SSHCertificate):
-        raise ValueError("a key without a certificate")
-    return identity
-
-
-def read_host_key(path: Path) -> asyncssh.SSHKey:
-    """The host key, made (ed25519, 0600) at the first start."""
-    if not path.exists():
-        key = asyncssh.generate_private_key("ssh-ed25519", "af-hub forwarder")
-        write_private(path, key.export_private_key())
-    return asyncssh.read_private_key(path)
-
-
-def read_keys(path: Path) -> list[str]:
-    """Public keys in OpenSSH's form, one a line."""
-    return [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
 
 
 async def serve(host: str, port: int, host_key: Path, user_ca: Path, ready_fd: int | None) -> None:
