@@ -44,7 +44,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         hub = Hub(settings.hub_api_url, settings.token, client, SERVICE)
         pool = CondorPools(policy, settings.reader_token_file)
         reconciler = Reconciler(store, pool, hub, agents, user_ca, settings.state, policy, settings.forwarder)
-        tunnel.changed = reconciler.wake
+        tunnel.changed, tunnel.is_over = reconciler.wake, store.is_over
         await stack.enter_async_context(tunnel)
         stack.push_async_callback(agents.close)
         stack.push_async_callback(reconciler.close)

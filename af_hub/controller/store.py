@@ -79,6 +79,11 @@ class Store:
             found = session.get(Cluster, cluster_id)
             return found if found and owner in (None, found.owner) else None
 
+    def is_over(self, cluster_id: str) -> bool:
+        """Whether nothing of it should be left any more; so, too, of one that we do not know."""
+        found = self.get(cluster_id)
+        return found is None or found.forgotten
+
     def of_owner(self, owner: str) -> list[Cluster]:
         """All clusters of one person, the newest first."""
         asked = select(Cluster).where(Cluster.owner == owner).order_by(Cluster.created_at.desc(), Cluster.id)

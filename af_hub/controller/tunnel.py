@@ -41,12 +41,19 @@ class Tunnel:
     ----------
     changed
         Called when an endpoint of a cluster comes or goes.
+    is_over
+        Whether a cluster is over for good: a forwarder that was started anew knows of none, and certificates outlive clusters.
     """
 
     def __init__(
-        self, user_ca: UserCA, forwarder: ForwarderAddress, changed: Callable[[], None] = lambda: None
+        self,
+        user_ca: UserCA,
+        forwarder: ForwarderAddress,
+        changed: Callable[[], None] = lambda: None,
+        is_over: Callable[[str], bool] = lambda cluster: False,
     ) -> None:
         self.changed = changed
+        self.is_over = is_over
         self._user_ca = user_ca
         self._link = Link(forwarder, self._credentials())
         self._offered: set[Endpoint] = set()
@@ -113,6 +120,9 @@ class Tunnel:
             try:
                 async for event in connection.events():
                     self._note(event)
+                    if event["event"] == "offered" and self.is_over(event["cluster"]):
+                        log.warning("a job of cluster %s, which is over, came to the forwarder", event["cluster"])
+                        await connection.drop(event["cluster"])
             except (AFError, asyncssh.Error, OSError, ValueError) as error:
                 log.warning("the forwarder's events ended: %s", error)
             finally:

@@ -17,9 +17,9 @@ from af_hub.controller.jobagent import JobAgents
 from af_hub.controller.keys import ClusterKeys, UserCA
 from af_hub.controller.plan import Report
 from af_hub.controller.tunnel import Tunnel
-from af_hub.errors import Unavailable
+from af_hub.errors import EndpointRefused, Unavailable
 from af_hub.forwarder.access import Service
-from af_hub.forwarder.client import unix_connector
+from af_hub.forwarder.client import connect, unix_connector
 from af_hub.forwarder.link import Link
 from af_hub.forwarder.login import Credentials, ForwarderAddress
 from af_hub.testing.controller import SERVICE_TOKEN
@@ -168,6 +168,17 @@ async def test_through_a_real_forwarder_to_an_agent(tmp_path, forwarder):
                 client_certs=[str(ClusterKeys(state, CLUSTER).path("ssh.cert"))],
             )
         await agents.close()
+
+
+async def test_a_job_of_a_cluster_that_is_over_is_sent_away_again(tmp_path, forwarder):
+    """A forwarder that was started anew does not know that it was dropped, and its certificate is good for hours."""
+    state = tmp_path / "state"
+    async with Job(state, forwarder, tmp_path) as job:
+        connection = await job.link.connection()
+        async with Tunnel(UserCA(state), forwarder, is_over=lambda cluster: cluster == CLUSTER), asyncio.timeout(10):
+            await connection.wait_closed()
+            with pytest.raises(EndpointRefused):
+                await connect(forwarder, job.link.credentials)
 
 
 async def test_a_worker_cannot_answer_in_the_place_of_the_agent(tmp_path, forwarder):

@@ -119,3 +119,11 @@ def test_events_are_bounded(store):
     for turn in range(EVENTS_KEPT + 20):
         store.become(ID, State.REQUESTED, State.REQUESTED, f"turn {turn}", turn)
     assert len(store.get(ID).events) == EVENTS_KEPT
+
+
+def test_over_is_what_was_forgotten_or_never_was(store):
+    assert not store.is_over(ID) and store.is_over("f" * 32)
+    store.become(ID, State.REQUESTED, State.FAILED, "no image", 1)
+    assert not store.is_over(ID)
+    store.forget(ID)
+    assert store.is_over(ID)
