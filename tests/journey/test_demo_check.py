@@ -33,6 +33,7 @@ PLACES = [
     "forwarder/host.key",
     "pool/tls/*.key",
     "pool/*/etc/hostkey.pem",
+    "pool/*/etc/trust_domain_ca_privkey.pem",
     "pool/reader.tokens",
     "pool/*/etc/passwords.d/*",
     "pool/*/etc/tokens.d/*",
