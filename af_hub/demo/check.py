@@ -25,7 +25,7 @@ from af_hub.demo.keyfiles import readable_keys
 from af_hub.demo.notebook import Kernel, open_kernel
 from af_hub.demo.people import demo_users
 from af_hub.errors import AFError, Unavailable
-from af_hub.testing.hub import sign_in
+from af_hub.testing.browser import sign_in, xsrf_headers
 from af_hub.testing.process import Daemon
 
 USER, IMAGE, SITE = "cms-analyst", "python-analysis", "T2_A"
@@ -182,9 +182,8 @@ def spawn(browser: httpx.Client, username: str, image: str, size: str = "small")
     """Fill in the spawn page and wait until the server answers."""
     page = browser.get(f"/hub/spawn/{username}")
     page.raise_for_status()
-    xsrf = next(cookie.value for cookie in browser.cookies.jar if cookie.name == "_xsrf" and cookie.path == "/hub/")
     form = {"image": image, "size": size}
-    browser.post(f"/hub/spawn/{username}", params={"_xsrf": xsrf}, data=form).raise_for_status()
+    browser.post(f"/hub/spawn/{username}", headers=xsrf_headers(browser), data=form).raise_for_status()
 
     def serves() -> bool:
         lab = browser.get(f"/user/{username}/lab")
@@ -195,9 +194,7 @@ def spawn(browser: httpx.Client, username: str, image: str, size: str = "small")
 
 def stop_session(browser: httpx.Client, username: str) -> None:
     """Stop the server, as the hub's home page does."""
-    xsrf = next(cookie.value for cookie in browser.cookies.jar if cookie.name == "_xsrf" and cookie.path == "/hub/")
-    stopped = browser.delete(f"/hub/api/users/{username}/server", headers={"X-XSRFToken": xsrf or ""})
-    stopped.raise_for_status()
+    browser.delete(f"/hub/api/users/{username}/server", headers=xsrf_headers(browser)).raise_for_status()
 
     def gone() -> bool:
         user = browser.get(f"/hub/api/users/{username}")

@@ -33,9 +33,9 @@ from af_hub.ready import say_ready
 from af_hub.session.xrootd import PLUGIN_CONFIGURATION, PLUGIN_FILE, xrootd_environment
 from af_hub.testing.condor import RealPool
 from af_hub.testing.condor_prefix import find_condor
-from af_hub.testing.hub import FACILITY, HubPlan, free_port, hub_daemon, hub_serves, iam_daemon, proxy_daemon
+from af_hub.testing.hub import FACILITY, HubPlan, hub_daemon, hub_serves, iam_daemon, proxy_daemon
 from af_hub.testing.iam import ISSUER
-from af_hub.testing.process import Daemon
+from af_hub.testing.process import Daemon, free_port
 from af_hub.testing.xrootd import Cache, Origin, xrootd_folder
 
 # A Unix socket's path has at most 107 bytes, and the longest below our folder needs about 50 of them.
@@ -280,7 +280,8 @@ def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None) ->
     place = take_place(folder)
     be_guarded(place.leave)
     console = Console(highlight=False, soft_wrap=True)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too: a shell starts what it puts in the background with SIGINT ignored, and Python leaves it so.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _as_interrupt)
     facility = Facility(checkout, place.folder, port_or_free(port))
     began = time.monotonic()

@@ -17,20 +17,13 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from af_hub.errors import AFError
+from af_hub.testing.browser import xsrf_headers
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class CellFailed(AFError):
     """A cell of the notebook raised; the message is the kernel's."""
-
-
-def xsrf_header(client: httpx.Client, path: str) -> dict[str, str]:
-    """The header that proves that a request comes from the server's own page: the `_xsrf` cookie of ``path``."""
-    for cookie in client.cookies.jar:
-        if cookie.name == "_xsrf" and cookie.path == path:
-            return {"X-XSRFToken": cookie.value or ""}
-    raise AFError(f"the server set no _xsrf cookie for {path}")
 
 
 @dataclass
@@ -106,7 +99,7 @@ class Kernel:
 @contextmanager
 def open_kernel(client: httpx.Client, base: str) -> Iterator[Kernel]:
     """Start a kernel and end it again."""
-    headers = xsrf_header(client, base)
+    headers = xsrf_headers(client, base)
     started = client.post(f"{base}api/kernels", json={"name": "python3"}, headers=headers)
     started.raise_for_status()
     kernel = started.json()["id"]

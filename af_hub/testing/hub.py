@@ -4,12 +4,10 @@ Each piece is a function that hands back a :class:`~af_hub.testing.process.Daemo
 together. Secrets are made at the start and lie in files of mode 0600 in the folder, which is 0700.
 """
 
-import html
 import json
 import os
 import secrets
 import shutil
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,8 +19,9 @@ import yaml
 
 from af_hub.errors import Unavailable
 from af_hub.files import private_folder, write_private
+from af_hub.testing.browser import SECONDS, hub_token, sign_in
 from af_hub.testing.iam import DemoIAM
-from af_hub.testing.process import Daemon
+from af_hub.testing.process import Daemon, free_port
 
 PROJECT = Path(__file__).parents[2]
 CONFIG = PROJECT / "hub_config" / "jupyterhub_config.py"
@@ -30,14 +29,6 @@ FACILITY = PROJECT / "hub_config" / "facility.yaml"
 USERS = PROJECT / "af_hub" / "demo" / "users.yaml"
 CLIENT_ID = "af-hub"
 CALLBACK = "hub/oauth_callback"
-SECONDS = 30.0
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on now; for programs that cannot choose one themselves."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -182,47 +173,6 @@ def hub_serves(plan: HubPlan) -> bool:
         return False
 
 
-def sign_in(url: str, username: str, next_url: str = "/hub/home") -> httpx.Client:
-    """A browser in which this demo user has logged in at the hub at ``url``: every redirect followed, the IAM's form sent.
-
-    Raises
-    ------
-    PermissionError
-        When the hub does not let the user in; the message is what its page says.
-    """
-    browser = httpx.Client(base_url=url, follow_redirects=True, timeout=SECONDS)
-    page = browser.get("/hub/oauth_login", params={"next": next_url})
-    page.raise_for_status()
-    ticket = page.text.partition('name="ticket" value="')[2].partition('"')[0]
-    page = browser.post(page.url.join("/login"), data={"ticket": ticket, "user": username})
-    if page.status_code != 200:
-        browser.close()
-        raise PermissionError(f"HTTP {page.status_code}: {html.unescape(message_of(page.text))}")
-    return browser
-
-
-def message_of(page: str) -> str:
-    """The sentence on one of the hub's error pages."""
-    _, _, rest = page.partition("</h1>")
-    return rest.partition("<p>")[2].partition("</p>")[0].strip() or page[:300]
-
-
-def xsrf_headers(browser: httpx.Client) -> dict[str, str]:
-    """What the hub's own pages send along with a change, so that other pages cannot."""
-    tokens = [
-        cookie.value for cookie in browser.cookies.jar if cookie.name == "_xsrf" and cookie.path.startswith("/hub")
-    ]
-    return {"X-XSRFToken": tokens[0] or "" if tokens else "", "Referer": f"{browser.base_url}hub/home"}
-
-
-def hub_token(browser: httpx.Client, username: str, scopes: list[str] | None = None) -> str:
-    """A new hub token of the user who is logged in."""
-    asked = {"note": "test", "expires_in": 3600, **({"scopes": scopes} if scopes is not None else {})}
-    answer = browser.post(f"/hub/api/users/{username}/tokens", json=asked, headers=xsrf_headers(browser))
-    answer.raise_for_status()
-    return str(answer.json()["token"])
-
-
 class RealHub:
     """IAM, traefik and hub, ready when entered; nothing is left but the folder when it is left.
 
@@ -301,7 +251,7 @@ class RealHub:
             self._daemons.pop().stop(grace=SECONDS)
 
     def login(self, username: str) -> httpx.Client:
-        """A browser in which ``username`` is logged in; closed with the hub. See :func:`sign_in`."""
+        """A browser in which ``username`` is logged in; closed with the hub. See :func:`~af_hub.testing.browser.sign_in`."""
         browser = sign_in(self.url, username)
         self._browsers.append(browser)
         return browser

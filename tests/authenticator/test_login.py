@@ -10,7 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from af_hub.testing.hub import RealHub, sign_in, xsrf_headers
+from af_hub.testing.browser import sign_in, xsrf_headers
+from af_hub.testing.hub import RealHub
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.iam_tokens import DemoUser
 from af_hub.tokens.records import read_record

@@ -7,7 +7,7 @@ import pytest
 from af_hub.errors import AFError, LoginRequired, Unavailable
 from af_hub.iam.endpoint import read_token_answer
 from af_hub.iam.http import fetch, read_answer
-from af_hub.testing.hub import free_port
+from af_hub.testing.process import free_port
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from af_hub.demo.check import spawn, stop_session
 from af_hub.errors import Unavailable
-from af_hub.testing.hub import hub_token, sign_in
+from af_hub.testing.browser import hub_token, sign_in
 from af_hub.testing.process import Daemon
 from af_hub.testing.require import unavailable
 

@@ -14,7 +14,8 @@ import pytest
 
 from af_hub.errors import Unavailable
 from af_hub.session.processes import Identity, descendants
-from af_hub.testing.hub import PROJECT, RealHub, hub_serves, xsrf_headers
+from af_hub.testing.browser import xsrf_headers
+from af_hub.testing.hub import PROJECT, RealHub, hub_serves
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.require import unavailable
 
