@@ -1,7 +1,8 @@
 import pytest
 from world import FACILITY, Clock, World
 
-from af_hub.testing.controller import FakeHub, FakeSite
+from af_hub.testing.fake_hub import FakeHub
+from af_hub.testing.fake_site import FakeSite
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from world import ORIGIN, PREFIX
 
 from af_hub.controller.guard import BODY_BYTES
-from af_hub.testing.controller import SERVICE_SCOPE
+from af_hub.testing.fake_hub import SERVICE_SCOPE
 
 NOBODY = "f" * 32
 

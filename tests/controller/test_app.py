@@ -22,7 +22,7 @@ from af_hub.forwarder.access import Service
 from af_hub.forwarder.client import connect, unix_connector
 from af_hub.forwarder.link import Link
 from af_hub.forwarder.login import Credentials, ForwarderAddress
-from af_hub.testing.controller import SERVICE_TOKEN
+from af_hub.testing.fake_hub import SERVICE_TOKEN
 from af_hub.testing.process import Daemon
 
 CLUSTER = "0123456789abcdef" * 2

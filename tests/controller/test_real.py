@@ -15,7 +15,7 @@ from af_hub.client.remote import RemoteHTCondor
 from af_hub.condor.pool import CondorPool
 from af_hub.controller.settings import SERVICE
 from af_hub.forwarder.login import ForwarderAddress
-from af_hub.testing.controller import FakeHub
+from af_hub.testing.fake_hub import FakeHub
 from af_hub.testing.process import Daemon
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]

@@ -15,7 +15,8 @@ from af_hub.controller.store import open_store
 from af_hub.controller.web import create_app
 from af_hub.forwarder.login import ForwarderAddress
 from af_hub.policy.load import PolicyFile
-from af_hub.testing.controller import SERVICE_TOKEN, FakeHub, FakeSite
+from af_hub.testing.fake_hub import SERVICE_TOKEN, FakeHub
+from af_hub.testing.fake_site import FakeSite
 
 FACILITY = """
 version: 1

@@ -1,21 +1,18 @@
-"""What the controller talks to, small and on this machine: a hub's API, and a site whose jobs come and go as told.
+"""A site whose jobs come and go as a test tells it, with job agents that answer; no batch system and no Dask.
 
-They serve tests of the controller and of what asks it. :class:`FakeHub` answers the hub's real routes on a loopback port.
-:class:`FakeSite` is a queue (:class:`~af_hub.controller.pool.JobPool`), a forwarder's view of it
+Serves tests of the controller. :class:`FakeSite` is a queue (:class:`~af_hub.controller.pool.JobPool`), a forwarder's view of it
 (:class:`~af_hub.controller.jobagent.Endpoints`) and the job agents, which serve HTTP over mutual TLS on Unix sockets with the very
 files that came with the jobs. Each refuses what the real one would refuse. What a site does next is told by :meth:`FakeSite.advance`.
 """
 
 import json
-import secrets
 import ssl
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlencode
 
 from aiohttp import WSMsgType, web
 
@@ -25,127 +22,7 @@ from af_hub.controller.pool import Credential, Order, Slots
 from af_hub.controller.states import Role
 from af_hub.errors import Refused, Unavailable
 
-SERVICE_SCOPE = "access:services!service=af-controller"
-SERVICE_TOKEN = "service-" + "5" * 32
-HUB: web.AppKey["FakeHub"] = web.AppKey("hub")
 AGENT: web.AppKey["FakeJobAgent"] = web.AppKey("agent")
-
-
-@dataclass
-class FakeHub:
-    """The hub's routes that the controller uses.
-
-    Parameters
-    ----------
-    people
-        Groups by user name.
-    tokens
-        Hub tokens by what they are: the model that ``/hub/api/user`` answers.
-    expired
-        People whose login at the IAM has ended.
-    mint
-        Makes the token of a person for the pool.
-    """
-
-    people: dict[str, list[str]] = field(default_factory=dict)
-    tokens: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
-    expired: set[str] = field(default_factory=set)
-    condor_tokens_given: list[str] = field(default_factory=list)
-    mint: Callable[[str], str] = "condor-of-{}".format
-    browser_user: str = ""
-    url: str = ""
-    _codes: dict[str, str] = field(default_factory=dict, repr=False)
-    _runner: web.AppRunner | None = None
-
-    def token_of(self, user: str, scopes: Sequence[str] = (SERVICE_SCOPE,), kind: str = "user") -> str:
-        """A new hub token."""
-        token = secrets.token_hex(16)
-        self.tokens[token] = {"name": user, "kind": kind, "scopes": list(scopes)}
-        return token
-
-    async def __aenter__(self) -> Self:
-        app = web.Application()
-        hub: FakeHub = self
-        app[HUB] = hub
-        app.add_routes(
-            [
-                web.get("/hub/api/user", _user),
-                web.get("/hub/api/af/token", _own_token),
-                web.get("/hub/api/af/people/{name}", _people),
-                web.post("/hub/api/af/token/condor", _condor_token),
-                web.get("/hub/api/oauth2/authorize", _authorize),
-                web.post("/hub/api/oauth2/token", _oauth_token),
-            ]
-        )
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._runner
-        await self._runner.cleanup()
-
-
-def _bearer(request: web.Request) -> str:
-    return request.headers.get("Authorization", "").partition(" ")[2]
-
-
-def _service_only(request: web.Request) -> FakeHub:
-    if _bearer(request) != SERVICE_TOKEN:
-        raise web.HTTPForbidden
-    return request.app[HUB]
-
-
-async def _user(request: web.Request) -> web.Response:
-    model = request.app[HUB].tokens.get(_bearer(request))
-    return web.json_response(model) if model else web.json_response({"status": 403}, status=403)
-
-
-async def _own_token(request: web.Request) -> web.Response:
-    hub = request.app[HUB]
-    model = hub.tokens.get(_bearer(request))
-    if model is None:
-        raise web.HTTPForbidden
-    found = {"access_token": hub.mint(model["name"]), "expires_at": time.time() + 600}
-    return web.json_response(found | {"issuer": "https://iam.af-hub.test/"})
-
-
-async def _people(request: web.Request) -> web.Response:
-    hub, name = _service_only(request), request.match_info["name"]
-    if name not in hub.people:
-        raise web.HTTPNotFound
-    claims = {"issuer": "https://iam.af-hub.test/", "subject": f"subject-{name}", "username": name}
-    return web.json_response(claims | {"groups": hub.people[name], "name": "", "email": "", "seen_at": time.time()})
-
-
-async def _condor_token(request: web.Request) -> web.Response:
-    hub = _service_only(request)
-    name = (await request.json())["username"]
-    if name in hub.expired:
-        raise web.HTTPUnauthorized
-    hub.condor_tokens_given.append(name)
-    found = {"access_token": hub.mint(name), "expires_at": time.time() + 600, "issuer": "https://iam.af-hub.test/"}
-    return web.json_response(found)
-
-
-async def _authorize(request: web.Request) -> web.Response:
-    hub, asked = request.app[HUB], request.query
-    if asked["client_id"] != "service-af-controller" or asked["code_challenge_method"] != "S256":
-        raise web.HTTPBadRequest
-    code = secrets.token_hex(8)
-    hub._codes[code] = hub.browser_user
-    raise web.HTTPFound(f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}")
-
-
-async def _oauth_token(request: web.Request) -> web.Response:
-    hub, sent = request.app[HUB], await request.post()
-    user = hub._codes.pop(str(sent["code"]), "")
-    if not user or sent["client_secret"] != SERVICE_TOKEN or not sent.get("code_verifier"):
-        raise web.HTTPBadRequest
-    return web.json_response({"access_token": hub.token_of(user), "token_type": "Bearer"})
 
 
 @dataclass
