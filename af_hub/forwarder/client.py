@@ -199,7 +199,9 @@ async def connect(forwarder: ForwarderAddress, credentials: Credentials) -> Forw
         raise Unavailable(f"{where} shows another host key than the one that was given") from error
     except (asyncssh.Error, OSError, TimeoutError) as error:
         raise Unavailable(f"{where} cannot be reached: {_words(error)}") from error
-    assert isinstance(watch, _Watch)
+    if not isinstance(watch, _Watch):  # asyncssh forgets it when the connection is over before we come here
+        connection.abort()
+        raise EndpointRefused(f"{where} takes the certificate of {credentials.principal}, but sends it away at once")
     return ForwarderConnection(connection, watch, credentials.principal)
 
 

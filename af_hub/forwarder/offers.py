@@ -45,6 +45,10 @@ class Offers(Generic[Connection]):
         """A session of this Dask cluster is connected."""
         self._sessions[dask_cluster].add(connection)
 
+    def sessions(self, dask_cluster: str) -> int:
+        """How many sessions of this Dask cluster are connected."""
+        return len(self._sessions.get(dask_cluster, ()))
+
     def leave(self, dask_cluster: str, connection: Connection) -> None:
         """A connection of this Dask cluster, job or session, is gone with all that it offered."""
         sessions = self._sessions.get(dask_cluster, set())

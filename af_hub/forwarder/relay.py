@@ -48,6 +48,7 @@ class End:
         self.transport: Transport | None = None
         self.peer: End | None = None
         self._full = False
+        self._held = False
         self._eof_in = False
         self._eof_out = False
         self._closing = False
@@ -103,10 +104,24 @@ class End:
     def resume_writing(self) -> None:
         """The way out has room again."""
         self._full = False
-        if self.peer and self.peer.transport:
-            self.peer.transport.resume_reading()
+        self._let_peer_read()
         if self._closing:  # not at once: asyncssh resumes us before it sends the EOF that waits
             asyncio.get_running_loop().call_soon(self.close)
+
+    def hold(self) -> None:
+        """What carries this end takes nothing now, whatever the end itself may have room for."""
+        self._held = True
+        if self.peer and self.peer.transport:
+            self.peer.transport.pause_reading()
+
+    def release(self) -> None:
+        """It takes something again."""
+        self._held = False
+        self._let_peer_read()
+
+    def _let_peer_read(self) -> None:
+        if not (self._full or self._held) and self.peer and self.peer.transport:
+            self.peer.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -139,9 +154,9 @@ class End:
 
     def _flow(self) -> None:
         if self.peer and self.transport and self.peer.transport:
-            self.peer.transport.resume_reading()
-            if self.transport and not (self.peer is None or self.peer._full):
-                self.transport.resume_reading()
+            self._let_peer_read()
+            if self.peer:  # reading may have brought the end
+                self.peer._let_peer_read()
 
     def _settle(self) -> None:
         """Both ways have ended: close."""

@@ -42,19 +42,31 @@ from af_hub.ready import say_ready
 
 log = logging.getLogger("af_hub.forwarder")
 
+BACKLOG_CHECK_SECONDS = 1
 EXPIRY_CHECK_SECONDS = 60
 """At least this often the clock is looked at: a timer alone would not see that the clock was set."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one address, or one connection, may have of the forwarder."""
+    """How much one address, one connection, or one Dask cluster may have of the forwarder.
+
+    Parameters
+    ----------
+    sessions, streams, window_bytes
+        Of one Dask cluster, whoever opened them: what the forwarder may have to keep for those that do not read.
+    backlog_bytes
+        Of one connection that takes nothing.
+    """
 
     half_open: int = 256
     half_open_per_address: int = 64
     connections_per_address: int = 4096
     tries: int = 6
+    sessions: int = 64
     streams: int = 1024
+    window_bytes: int = 128 << 20
+    backlog_bytes: int = 32 << 20
 
 
 @dataclass
@@ -68,6 +80,8 @@ class Forwarder:
     half_open: int = 0
     half_open_by_address: Counter[str] = field(default_factory=Counter)
     by_address: Counter[str] = field(default_factory=Counter)
+    streams: Counter[str] = field(default_factory=Counter)
+    windows: Counter[str] = field(default_factory=Counter)
     server: asyncio.Server | None = None
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
@@ -103,6 +117,29 @@ class Forwarder:
             if not counter[address]:
                 del counter[address]
 
+    def take_stream(self, dask_cluster: str) -> int:
+        """Count one more stream of this Dask cluster; returns its window, which is smaller the more there are.
+
+        Raises
+        ------
+        EndpointRefused
+            When there are too many.
+        """
+        if self.streams[dask_cluster] >= self.limits.streams:
+            raise EndpointRefused(f"more than {self.limits.streams} streams of one Dask cluster")
+        left = self.limits.window_bytes - self.windows[dask_cluster]
+        window = min(ssh.WINDOW, max(ssh.LEAST_WINDOW, left // 8))
+        self.streams[dask_cluster] += 1
+        self.windows[dask_cluster] += 2 * window
+        return window
+
+    def give_back_stream(self, dask_cluster: str, window: int) -> None:
+        """One less."""
+        self.streams[dask_cluster] -= 1
+        self.windows[dask_cluster] -= 2 * window
+        if not self.streams[dask_cluster]:
+            del self.streams[dask_cluster], self.windows[dask_cluster]
+
 
 class ServerConnection(asyncssh.SSHServerConnection):
     """asyncssh's connection, with what its hooks for SSHServer do not show: address, certificate and tries."""
@@ -122,7 +159,18 @@ class ServerConnection(asyncssh.SSHServerConnection):
             transport.abort()
         else:
             self.guest.arrive(address)
+            assert isinstance(transport, asyncio.Transport)
+            transport.set_write_buffer_limits(ssh.UNSENT)
+            self.guest.transport = transport
             super().connection_made(transport)
+
+    def pause_writing(self) -> None:
+        """The client takes nothing; asyncssh would write on, whatever comes."""
+        self.guest.congest()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self.guest.relieve()
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """asyncssh checks CA, signature and time; we, that there is one principal, and keep the end of validity."""
@@ -159,7 +207,9 @@ class Guest(asyncssh.SSHServer):
         self.valid_before = 0
         self.address = ""
         self.tries = 0
-        self.streams = 0
+        self.transport: asyncio.Transport | None = None
+        self.congested = False
+        self.ends: set[GuestEnd] = set()
         self._expiry: asyncio.TimerHandle | None = None
         self._half_open = False
 
@@ -179,6 +229,8 @@ class Guest(asyncssh.SSHServer):
         """Gone, with all that it offered."""
         self.forwarder.count(self.address, half_open=-1 if self._half_open else 0, connections=-1)
         self.forwarder.guests.discard(self)
+        for end in list(self.ends):
+            end.leave()
         if self._expiry:
             self._expiry.cancel()
         if self.principal:
@@ -191,6 +243,8 @@ class Guest(asyncssh.SSHServer):
         self.forwarder.count(self.address, half_open=-1)
         if self.principal is None:  # cannot be: without a valid certificate there is no login
             return self.send_away("no certificate")
+        if self.forwarder.offers.is_dropped(self.principal.dask_cluster):
+            return self.send_away("this Dask cluster has been dropped")
         log.info("%s has come", self.name)
         self._check_expiry()
         if self.principal.role is Role.JOB:
@@ -198,6 +252,8 @@ class Guest(asyncssh.SSHServer):
             if replaced:
                 replaced.send_away("a newer connection of this job took over", asyncssh.DISC_TOO_MANY_CONNECTIONS)
         elif self.principal.role is Role.SESSION:
+            if self.forwarder.offers.sessions(self.principal.dask_cluster) >= self.forwarder.limits.sessions:
+                return self.send_away("too many sessions of this Dask cluster", asyncssh.DISC_TOO_MANY_CONNECTIONS)
             self.forwarder.offers.join(self.principal.dask_cluster, self)
         return None
 
@@ -210,6 +266,29 @@ class Guest(asyncssh.SSHServer):
 
         # disconnect() closes channels first; a client that answers a closed channel meets a reset and never reads the reason.
         self.connection.create_task(end())
+
+    def congest(self) -> None:
+        """The client takes nothing now: nobody shall send to it."""
+        self.congested = True
+        for end in list(self.ends):
+            end.hold()
+        self._check_backlog()
+
+    def relieve(self) -> None:
+        """It takes something again."""
+        self.congested = False
+        for end in list(self.ends):
+            end.release()
+
+    def _check_backlog(self) -> None:
+        """What is answered to requests is not held back, so a client that asks on and never reads is sent away."""
+        if not self.congested or self.transport is None or self.transport.is_closing():
+            return
+        if self.transport.get_write_buffer_size() > self.forwarder.limits.backlog_bytes:
+            log.warning("%s is cut off: it does not read what it asks for", self.name)
+            self.connection.abort()
+        else:
+            asyncio.get_running_loop().call_later(BACKLOG_CHECK_SECONDS, self._check_backlog)
 
     def _check_expiry(self) -> None:
         left = self.valid_before - time.time()
@@ -236,18 +315,18 @@ class Guest(asyncssh.SSHServer):
         """A session or the controller opens an endpoint."""
         try:
             endpoint = self._permitted(dest_path, may_open)
-            if self.streams >= self.forwarder.limits.streams:
-                raise EndpointRefused(f"more than {self.forwarder.limits.streams} streams on one connection")
             job = self.forwarder.offers.job_of(endpoint)
             if job is None:
                 raise EndpointAway("nobody offers this endpoint now")
+            # Counted here, not once it opens: a thousand may be asked for before the first opens.
+            near = CountedEnd(self, endpoint.dask_cluster)
         except EndpointAway as error:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, str(error)) from None
         except Exception as error:
             self._log_refusal("a stream", error)
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "not permitted") from None
-        channel = self.connection.create_unix_channel(window=ssh.WINDOW, max_pktsize=ssh.PACKET)
-        return channel, self._pair(job, endpoint)
+        channel = self.connection.create_unix_channel(window=near.window, max_pktsize=ssh.PACKET)
+        return channel, self._pair(near, job, endpoint)
 
     def session_requested(self) -> "Command | bool":
         """The controller gives a command; nobody else has anything to run here."""
@@ -263,48 +342,63 @@ class Guest(asyncssh.SSHServer):
             raise EndpointRefused(f"{self.principal} may not do that with {endpoint}")
         return endpoint
 
-    async def _pair(self, job: "Guest", endpoint: Endpoint) -> ChannelEnd:
-        """The end for the channel that opens, joined to a new channel of the job."""
-        near, far = CountedEnd(self), ChannelEnd()
+    async def _pair(self, near: "CountedEnd", job: "Guest", endpoint: Endpoint) -> ChannelEnd:
+        """``near``, the end for the channel that opens, joined to a new channel of the job."""
+        far = GuestEnd(job)
         near.join(far)
-        opening = asyncio.ensure_future(job.open_forwarded(endpoint, far))
+        opening = asyncio.ensure_future(job.open_forwarded(endpoint, far, near.window))
         try:
             await asyncio.wait_for(asyncio.shield(opening), ssh.OPEN_SECONDS)
-        except Exception as error:
+        except BaseException as error:
             opening.add_done_callback(functools.partial(close_late, far))
-            near.uncount()
+            near.leave()
+            far.leave()
+            if not isinstance(error, Exception):
+                raise
             log.info("%s gets no stream to %s: %s", self.name, endpoint, str(error) or "no answer in time")
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "the job does not answer") from None
         if self.connection.is_closed():
-            near.uncount()
+            near.leave()
             far.abort()
         return near
 
-    async def open_forwarded(self, endpoint: Endpoint, end: ChannelEnd) -> None:
+    async def open_forwarded(self, endpoint: Endpoint, end: ChannelEnd, window: int) -> None:
         """Open a channel towards the job."""
-        await self.connection.create_unix_connection(
-            lambda: end, str(endpoint), window=ssh.WINDOW, max_pktsize=ssh.PACKET
-        )
+        await self.connection.create_unix_connection(lambda: end, str(endpoint), window=window, max_pktsize=ssh.PACKET)
 
 
-class CountedEnd(ChannelEnd):
-    """The end towards whoever opened the stream: counts in the limit on streams."""
+class GuestEnd(ChannelEnd):
+    """An end on a guest's connection, and held back with it."""
 
     def __init__(self, guest: Guest) -> None:
         super().__init__()
-        self._guest: Guest | None = guest
-        guest.streams += 1
+        self._guest = guest
+        self._held = guest.congested
+        guest.ends.add(self)
 
-    def uncount(self) -> None:
-        """It is over, or never came to be."""
-        if self._guest:
-            self._guest.streams -= 1
-            self._guest = None
+    def leave(self) -> None:
+        """It is over, or never came to be; may be said again."""
+        self._guest.ends.discard(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Over."""
-        self.uncount()
+        self.leave()
         super().connection_lost(exc)
+
+
+class CountedEnd(GuestEnd):
+    """The end towards whoever opened the stream: counts in the limits of its Dask cluster."""
+
+    def __init__(self, guest: Guest, dask_cluster: str) -> None:
+        self.window = guest.forwarder.take_stream(dask_cluster)
+        self._dask_cluster = dask_cluster
+        super().__init__(guest)
+
+    def leave(self) -> None:
+        """Give back what it counted for."""
+        if self in self._guest.ends:
+            self._guest.forwarder.give_back_stream(self._dask_cluster, self.window)
+        super().leave()
 
 
 class Offer(asyncssh.SSHListener):

@@ -13,7 +13,11 @@ import asyncssh
 WINDOW = 16 << 20
 """Bytes that one stream may have under way, each way; also the most that is kept in memory for a slow reader."""
 
+LEAST_WINDOW = 64 << 10
 PACKET = 32 << 10
+
+UNSENT = 1 << 20
+"""Bytes that wait for a client's TCP connection to take them before nobody may send to it."""
 
 OPEN_SECONDS = 15
 """How long opening a channel or reaching the program behind an endpoint may take."""

@@ -5,11 +5,16 @@ import hashlib
 import random
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 
+import asyncssh
 import pytest
 
+from af_hub.forwarder import ssh
+from af_hub.forwarder.access import Service
 from af_hub.forwarder.client import tcp_connector
+from af_hub.forwarder.link import Link
 
 MB = 1 << 20
 FEW_SECONDS = 30
@@ -172,6 +177,38 @@ async def test_a_slow_reader_stops_the_writer_and_memory_is_bounded(forwarder, b
     writer.write_eof()
     async with asyncio.timeout(FEW_SECONDS):
         assert await size == written
+
+
+async def test_a_client_that_does_not_read_fills_nothing(forwarder, mine):
+    """It promises room for 2 GiB, and its TCP connection takes none of it."""
+    written = 0
+
+    async def serve(reader, writer):
+        nonlocal written
+        with suppress(ConnectionError):
+            while written < 400 * MB:
+                writer.write(bytes(MB))
+                written += MB
+                await writer.drain()
+
+    before = resident(forwarder.daemon.process.pid)
+    offers = {Service.SCHEDULER: await listening(serve)}
+    async with Link(forwarder.address, forwarder.certify(f"job:{mine}"), offers) as job:
+        await job.connection()
+        credentials = forwarder.certify(f"session:{mine}")
+        key = asyncssh.import_private_key(credentials.private_key)
+        certificate = asyncssh.import_certificate(credentials.certificate)
+        options = ssh.client_options(credentials.principal, key, certificate, forwarder.address.host_key)
+        async with asyncssh.connect(forwarder.address.host, forwarder.port, **options) as session:
+            await session.open_unix_connection(f"/{mine}/scheduler", window=2**31 - 1)
+            session._transport.pause_reading()
+            seen = -1
+            while written != seen:
+                seen = written
+                await asyncio.sleep(1)
+            assert written < 150 * MB
+            assert resident(forwarder.daemon.process.pid) - before < 80 * MB
+            session.abort()
 
 
 async def test_no_stream_is_left_over(forwarder, bridged):

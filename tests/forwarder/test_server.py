@@ -1,12 +1,13 @@
 """A real forwarder, a real asyncssh client with odd certificates, and the OpenSSH client."""
 
 import asyncio
+import itertools
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import asyncssh
 import pytest
@@ -19,6 +20,7 @@ from af_hub.forwarder.client import connect, tcp_connector
 from af_hub.forwarder.link import Link
 from af_hub.forwarder.login import Credentials, ForwarderAddress
 from af_hub.forwarder.relay import SocketEnd
+from af_hub.forwarder.server import Forwarder, Limits
 from af_hub.testing.forwarder import RunningForwarder, SSHAuthority
 from af_hub.testing.require import unavailable
 
@@ -439,3 +441,61 @@ async def test_a_stream_that_nobody_waits_for_any_more_is_closed_when_it_comes(f
         answer.set()
         await ended.wait()
     server.close()
+
+
+async def test_streams_that_are_asked_for_all_at_once_are_counted(forwarder, mine):
+    """None of them is open when the last is asked for."""
+    never = asyncio.Event()
+
+    async def connector(protocol):
+        await never.wait()
+        raise OSError("it was a long day")
+
+    limit = Limits().streams
+    async with await connect(forwarder.address, forwarder.certify(f"job:{mine}")) as job:
+        await job.offer(Service.SCHEDULER, connector)
+        async with await plain(forwarder, forwarder.certify(f"session:{mine}")) as session:
+            asked = [session.open_unix_connection(f"/{mine}/scheduler") for _ in range(limit + 100)]
+            tasks = [asyncio.create_task(one) for one in asked]
+            for done in itertools.islice(asyncio.as_completed(tasks, timeout=FEW_SECONDS), 100):
+                with pytest.raises(asyncssh.ChannelOpenError) as error:
+                    await done
+                assert error.value.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        async with await plain(forwarder, forwarder.certify(f"session:{mine}")) as another:
+            never.set()
+            with pytest.raises(asyncssh.ChannelOpenError) as error:
+                await another.open_unix_connection(f"/{mine}/scheduler")
+            assert error.value.code == asyncssh.OPEN_CONNECT_FAILED, (
+                "the streams of the one that has gone were given back"
+            )
+
+
+async def test_a_dask_cluster_has_so_many_sessions(forwarder, mine):
+    limit = Limits().sessions
+    credentials = forwarder.certify(f"session:{mine}")
+    async with AsyncExitStack() as stack:
+        for _ in range(limit):
+            await stack.enter_async_context(await plain(forwarder, credentials))
+        with pytest.raises(EndpointRefused):
+            async with asyncio.timeout(FEW_SECONDS), await connect(forwarder.address, credentials) as one_more:
+                await one_more.wait_closed()
+                if one_more.sent_away:
+                    raise EndpointRefused("sent away a moment later")
+        await stack.enter_async_context(await connect(forwarder.address, forwarder.certify("session:" + "e" * 32)))
+
+
+def test_windows_shrink_with_the_streams():
+    limits = Limits()
+    forwarder = Forwarder(None, limits)
+    windows = [forwarder.take_stream("a") for _ in range(limits.streams)]
+    assert windows[0] == ssh.WINDOW and windows[4] >= 4 << 20 and windows[-1] == ssh.LEAST_WINDOW
+    assert 2 * sum(windows) <= limits.window_bytes + 2 * limits.streams * ssh.LEAST_WINDOW
+    with pytest.raises(EndpointRefused):
+        forwarder.take_stream("a")
+    assert forwarder.take_stream("b") == ssh.WINDOW
+    for window in windows:
+        forwarder.give_back_stream("a", window)
+    assert forwarder.take_stream("a") == ssh.WINDOW
