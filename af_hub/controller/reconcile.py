@@ -39,6 +39,9 @@ CALM_SECONDS = 5.0
 SWEEP_SECONDS = 60.0
 """... while there is none; finds jobs of clusters that were over before their submit was through."""
 
+REST_SECONDS = 0.2
+"""After each look, whoever calls: a job may come to the forwarder and go again as often as its owner likes."""
+
 LONGEST_PAUSE = 30.0
 """Before a cluster whose last turn failed is tried again."""
 
@@ -92,6 +95,7 @@ class Reconciler:
             except Exception:
                 log.exception("a round failed; the next one comes")
                 pause = CALM_SECONDS
+            await asyncio.sleep(REST_SECONDS)
             try:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()

@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 import dataclasses
 import json
 
@@ -5,7 +7,7 @@ import pytest
 
 from af_hub.condor.jobstatus import JobState
 from af_hub.controller.keys import ClusterKeys
-from af_hub.controller.reconcile import BUSY_SECONDS, CALM_SECONDS
+from af_hub.controller.reconcile import BUSY_SECONDS, CALM_SECONDS, REST_SECONDS
 from af_hub.controller.states import Role
 from af_hub.controller.store import IDS_AT_ONCE
 from af_hub.job.kit import (
@@ -376,3 +378,22 @@ async def test_a_pool_that_answers_again(world):
     world.site.unreachable = False
     await world.until(cluster, "running")
     assert world.get(cluster).reason == ""
+
+
+async def test_whoever_wakes_the_loop_again_and_again_does_not_make_it_run(world, monkeypatch):
+    looks = 0
+    look = world.site.jobs
+
+    async def jobs(pool):
+        nonlocal looks
+        looks += 1
+        loop.call_soon(world.parts.reconciler.wake)
+        return await look(pool)
+
+    monkeypatch.setattr(world.site, "jobs", jobs)
+    loop = asyncio.get_running_loop()
+    await world.create()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5 * REST_SECONDS):
+            await world.parts.reconciler.keep_matching()
+    assert 2 <= looks <= 6
