@@ -38,6 +38,8 @@ def secret(name: str) -> str:
 
 state, public_url = Path(os.environ["AF_STATE_DIR"]).absolute(), os.environ["AF_PUBLIC_URL"]
 
+(state / "jupyterhub.sqlite").touch(mode=0o600)  # SQLite itself would let everybody read it
+
 c.JupyterHub.bind_url = c.JupyterHub.public_url = public_url
 c.JupyterHub.hub_bind_url = os.environ["AF_HUB_URL"]
 c.JupyterHub.db_url = f"sqlite:///{state / 'jupyterhub.sqlite'}"

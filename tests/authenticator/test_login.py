@@ -255,6 +255,7 @@ def test_secrets_lie_in_private_files(hub: RealHub) -> None:
         "proxy_password",
         "cookie_secret",
         "keeper.sqlite",
+        "jupyterhub.sqlite",
     ):
         assert (hub.plan.folder / name).stat().st_mode & 0o777 == 0o600, name
 

@@ -67,6 +67,21 @@ def test_submits_that_claim_to_be_another(client: Callable[..., Client], wanted:
         assert found["AccountingGroup"] == "cms.itcms.u-cms-cms-analyst"
 
 
+@pytest.mark.parametrize(
+    "wanted", [{"notification": "Always", "notify_user": "victim@example.org"}, {"My.JobNotification": "1"}]
+)
+def test_the_access_point_sends_no_mail(client: Callable[..., Client], wanted: dict[str, str]) -> None:
+    ad = client("cms-analyst").attack("submit_only", json.dumps(wanted))
+    assert ad["JobNotification"] == 0
+
+
+def test_a_job_that_calls_itself_anothers_shows_whose_it_is(client: Callable[..., Client]) -> None:
+    """The controller goes by that: the id of a Dask cluster is no secret."""
+    lies = {"+AFCluster": f'"{"c" * 32}"', "+AFRole": '"scheduler"', "+Owner_": '"u-cms-cms-analyst"'}
+    ad = client("cms-colleague").attack("submit_only", json.dumps(lies))
+    assert (ad["AFCluster"], ad["Owner"]) == ("c" * 32, "u-cms-cms-colleague")
+
+
 @pytest.mark.parametrize("spool", ["yes", "no"])
 @pytest.mark.parametrize("name", ["TransferInput", "In", "Cmd", "Iwd", "X509UserProxy"])
 def test_files_of_the_access_point_are_not_read(
@@ -119,6 +134,7 @@ EDITS = [
     ("AuthTokenSubject", '"another"'),
     ("AFCluster", '"another"'),
     ("AFRole", '"worker"'),
+    ("JobNotification", "1"),
 ]
 
 
