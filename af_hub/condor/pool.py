@@ -44,6 +44,8 @@ class CondorPool:
         A Python that has ``af_hub`` and ``htcondor2``.
     timeout
         Seconds that a call may take.
+    scratch
+        Private folder for the files of calls; the system's when None. What a killed process leaves there is its successor's to remove.
     """
 
     collector: str
@@ -51,6 +53,7 @@ class CondorPool:
     ca_file: str
     python: str = sys.executable
     timeout: float = CALL_SECONDS
+    scratch: Path | None = None
 
     async def submit(self, token: str, description: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
         """Submit as the token's owner, all jobs of the description or none; their ids ``ClusterId.ProcId``.
@@ -71,7 +74,7 @@ class CondorPool:
         Unavailable
             When there was no answer in time; the jobs may be in the queue.
         """
-        with tempfile.TemporaryDirectory(prefix="af-hub-condor-") as private:
+        with tempfile.TemporaryDirectory(prefix="af-hub-condor-", dir=self.scratch) as private:
             folder = _write_files(Path(private) / "files", files)
             request = {"op": "submit", "folder": str(folder), "description": description}
             found = await self._call(Path(private), request, token=token)
@@ -79,7 +82,7 @@ class CondorPool:
 
     async def remove(self, token: str, constraint: str) -> int:
         """Remove the jobs of the token's owner that match; how many that were. Jobs of others are not touched."""
-        with tempfile.TemporaryDirectory(prefix="af-hub-condor-") as private:
+        with tempfile.TemporaryDirectory(prefix="af-hub-condor-", dir=self.scratch) as private:
             found = await self._call(Path(private), {"op": "remove", "constraint": constraint}, token=token)
         return int(found["removed"])
 
@@ -99,7 +102,7 @@ class CondorPool:
         self, op: str, reader_token_file: Path, constraint: str, projection: Sequence[str]
     ) -> list[dict[str, Any]]:
         request = {"op": op, "constraint": constraint, "projection": list(projection)}
-        with tempfile.TemporaryDirectory(prefix="af-hub-condor-") as private:
+        with tempfile.TemporaryDirectory(prefix="af-hub-condor-", dir=self.scratch) as private:
             folder = _copy_tokens(reader_token_file, Path(private) / "tokens")
             found = await self._call(Path(private), {**request, "tokens_folder": str(folder)})
         ads: list[dict[str, Any]] = found["ads"]

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import shutil
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import uvicorn
@@ -22,6 +24,7 @@ from af_hub.controller.settings import SERVICE, Settings
 from af_hub.controller.store import open_store
 from af_hub.controller.tunnel import Tunnel
 from af_hub.controller.web import create_app
+from af_hub.files import private_folder
 from af_hub.policy.load import PolicyFile
 from af_hub.ready import say_ready
 
@@ -42,7 +45,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         stack.callback(store.close)
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
         hub = Hub(settings.hub_api_url, settings.token, client, SERVICE)
-        pool = CondorPools(policy, settings.reader_token_file)
+        pool = CondorPools(policy, settings.reader_token_file, empty_scratch(settings.state))
         reconciler = Reconciler(store, pool, hub, agents, user_ca, settings.state, policy, settings.forwarder)
         tunnel.changed, tunnel.is_over = reconciler.wake, store.is_over
         await stack.enter_async_context(tunnel)
@@ -62,6 +65,13 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             forwarder=settings.forwarder,
             public_url=settings.public_url,
         )
+
+
+def empty_scratch(state: Path) -> Path:
+    """The folder for what lasts as long as one call; without what a controller that was killed left there."""
+    scratch = state / "calls"
+    shutil.rmtree(scratch, ignore_errors=True)
+    return private_folder(scratch)
 
 
 def _oauth(settings: Settings) -> HubOAuth:

@@ -21,11 +21,14 @@ class CondorPools:
     ----------
     reader_token_file
         Tokens of the pools that may read, one a line.
+    scratch
+        Folder for tokens and keys while a call lasts.
     """
 
-    def __init__(self, policy: PolicyFile, reader_token_file: Path) -> None:
+    def __init__(self, policy: PolicyFile, reader_token_file: Path, scratch: Path | None = None) -> None:
         self._policy = policy
         self._reader_token_file = reader_token_file
+        self._scratch = scratch
 
     async def jobs(self, pool: str) -> Mapping[str, Sequence[Job]]:
         """All jobs of Dask clusters in the queue, by cluster."""
@@ -56,7 +59,7 @@ class CondorPools:
         pool = self._policy.current().pools.get(name)
         if pool is None:
             raise Refused(f"facility.yaml has no pool {name} any more")
-        return CondorPool(pool.collector, pool.schedd, pool.ca_file)
+        return CondorPool(pool.collector, pool.schedd, pool.ca_file, scratch=self._scratch)
 
 
 def describe(order: Order) -> JobDescription:

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from world import FACILITY
 
+from af_hub.controller.app import empty_scratch
 from af_hub.controller.jobagent import JobAgents
 from af_hub.controller.keys import ClusterKeys, UserCA
 from af_hub.controller.plan import Report
@@ -103,6 +104,15 @@ def test_a_token_that_others_can_read_is_refused(tmp_path):
     with controller(tmp_path, environ) as daemon:
         assert daemon.process.wait(30) == 1
         assert "others can read" in daemon.log_tail()
+
+
+def test_what_a_killed_controller_left_of_a_call_is_removed(tmp_path):
+    """A token and keys, perhaps."""
+    left = tmp_path / "calls" / "af-hub-condor-x"
+    left.mkdir(parents=True)
+    (left / "token").write_text("secret")
+    scratch = empty_scratch(tmp_path)
+    assert list(scratch.iterdir()) == [] and scratch.stat().st_mode & 0o777 == 0o700
 
 
 class Job:
