@@ -25,8 +25,9 @@ from af_hub.demo.keyfiles import readable_keys
 from af_hub.demo.notebook import Kernel, open_kernel
 from af_hub.demo.people import demo_users
 from af_hub.errors import AFError, Unavailable
+from af_hub.session.processes import descendants
 from af_hub.testing.browser import sign_in, xsrf_headers
-from af_hub.testing.process import Daemon
+from af_hub.testing.process import Daemon, comes_true
 
 USER, IMAGE, SITE = "cms-analyst", "python-analysis", "T2_A"
 START_SECONDS, SPAWN_SECONDS, CELL_SECONDS, CLOSED_SECONDS = 120, 90, 150, 10
@@ -272,12 +273,8 @@ def wait_until(holds: Callable[[], bool], what: str | Callable[[], str], seconds
     HopFailed
         When it does not within ``seconds``.
     """
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            said = what if isinstance(what, str) else what()
-            raise HopFailed(f"not within {seconds:g} s: {said}")
-        time.sleep(0.1)
+    if not comes_true(holds, seconds, pause=0.1):
+        raise HopFailed(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}")
 
 
 def _take_down(way: Way, facility: Daemon) -> None:
@@ -285,16 +282,9 @@ def _take_down(way: Way, facility: Daemon) -> None:
     try:
         with way.hop("facility stops, nothing is left"):
             leader = facility.process.pid if facility.process else 0
-            below = processes_of(leader)
+            below = descendants(leader) if leader else set()
             facility.stop(grace=40)
             left = [pid for pid in below if Path(f"/proc/{pid}").exists()]
             assert not left, f"processes {left} are still there"
     except HopFailed:
         pass
-
-
-def processes_of(leader: int) -> list[int]:
-    """All processes below the demo."""
-    from af_hub.demo.processes import descendants
-
-    return descendants(leader) if leader else []

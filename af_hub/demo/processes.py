@@ -5,19 +5,12 @@ init's, so at the end all that is left can be found and ended. Two processes wat
 demo dies, and the demo stops in order when the guard dies.
 """
 
-import ctypes
 import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-
-
-def adopt_orphans() -> None:
-    """From now on orphans below this process become its children."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+from af_hub.session.processes import adopt_orphans, descendants, die_with
 
 
 def be_guarded(afterwards: Callable[[], None]) -> None:
@@ -32,9 +25,7 @@ def be_guarded(afterwards: Callable[[], None]) -> None:
     child = os.fork()
     if child == 0:
         adopt_orphans()
-        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != guard:
-            os._exit(1)  # it died before we could ask to be told
+        die_with(guard, signal.SIGTERM)
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the child too
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -43,24 +34,6 @@ def be_guarded(afterwards: Callable[[], None]) -> None:
     end_descendants()
     afterwards()
     os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
-
-
-def descendants(root: int) -> list[int]:
-    """Process ids below ``root``, zombies left out."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, rest = int(stat.parent.name), stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # ended while we looked
-        if rest[0] != "Z":
-            children.setdefault(int(rest[1]), []).append(pid)
-    found, todo = [], [root]
-    while todo:
-        below = children.get(todo.pop(), [])
-        found += below
-        todo += below
-    return found
 
 
 def end_descendants(grace: float = 3) -> None:
@@ -82,12 +55,6 @@ def reap() -> None:
             pass
     except ChildProcessError:
         pass
-
-
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
 def _signal_all(what: signal.Signals) -> None:

@@ -81,14 +81,19 @@ def marked(variable: str, value: str) -> set[Identity]:
 
 def adopt_orphans() -> None:
     """From now on, descendants whose parent dies become our children, so that none escapes us (prctl(2))."""
-    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with(parent: int, number: signal.Signals) -> None:
     """Get ``number`` when the parent dies; to be called in the child, between fork and exec."""
-    _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+    _prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:  # it died before we asked
         os.kill(os.getpid(), number)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
 def _pids() -> Iterator[int]:

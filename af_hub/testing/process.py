@@ -97,11 +97,8 @@ class Daemon:
 
     def wait_until(self, serves: Callable[[], bool], timeout: float = 30) -> None:
         """Ask ``serves`` until it is true; for programs that cannot say themselves that they are ready."""
-        deadline = time.monotonic() + timeout
-        while not serves():
-            if not self.alive() or time.monotonic() > deadline:
-                raise Unavailable(f"{self.name} did not get ready in {timeout:g} s; its log ends:\n{self.log_tail()}")
-            time.sleep(POLL_SECONDS)
+        if not comes_true(lambda: serves() or not self.alive(), timeout) or not self.alive():
+            raise Unavailable(f"{self.name} did not get ready in {timeout:g} s; its log ends:\n{self.log_tail()}")
 
     def alive(self) -> bool:
         """Whether the child itself still runs."""
@@ -135,6 +132,16 @@ class Daemon:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def comes_true(holds: Callable[[], bool], timeout: float, pause: float = POLL_SECONDS) -> bool:
+    """Ask ``holds`` again and again until it is true; whether it was within ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+    return True
 
 
 def kill_group(leader: int) -> None:

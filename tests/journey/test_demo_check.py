@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from af_hub.demo.keyfiles import JWT, PRIVATE_KEY
-from af_hub.demo.processes import descendants
+from af_hub.session.processes import descendants
 from af_hub.testing.require import unavailable
 
 pytestmark = pytest.mark.real

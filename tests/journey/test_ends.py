@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from af_hub.demo.check import wait_until
-from af_hub.demo.processes import descendants
 from af_hub.errors import Unavailable
+from af_hub.session.processes import descendants
 from af_hub.testing.process import Daemon
 from af_hub.testing.require import unavailable
 

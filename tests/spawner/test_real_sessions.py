@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import stat
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from af_hub.session.processes import Identity, descendants
 from af_hub.testing.browser import xsrf_headers
 from af_hub.testing.hub import PROJECT, RealHub, hub_serves
 from af_hub.testing.iam import DemoIAM
+from af_hub.testing.process import comes_true
 from af_hub.testing.require import unavailable
 
 pytestmark = pytest.mark.real
@@ -137,9 +137,7 @@ def shared(colleague: Person) -> Path:
 
 
 def until(holds: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true"
+    assert comes_true(holds, seconds), "it did not come true"
 
 
 def test_session_has_what_it_needs_and_leaves_nothing(analyst: Person, session: Path) -> None:
