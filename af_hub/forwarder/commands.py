@@ -9,16 +9,14 @@ Leaves to :mod:`af_hub.forwarder.server` who may give a command.
 """
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Any
 
 import asyncssh
 
 from af_hub.forwarder.access import Endpoint, is_dask_cluster
 from af_hub.forwarder.offers import Offers
-
-if TYPE_CHECKING:
-    from af_hub.forwarder.server import Guest
 
 EVENTS_BACKLOG = 1 << 20
 """Bytes of events that a watcher may leave unread before it is sent away."""
@@ -27,8 +25,8 @@ EVENTS_BACKLOG = 1 << 20
 class Command(asyncssh.SSHServerSession[str]):
     """A command of the controller; no shell, no terminal, no subsystem."""
 
-    def __init__(self, offers: "Offers[Guest]") -> None:
-        self._offers = offers
+    def __init__(self, offers: Offers[Any], drop: Callable[[str], int]) -> None:
+        self._offers, self._drop = offers, drop
         self._channel: asyncssh.SSHServerChannel[str] | None = None
         self._words: list[str] = []
 
@@ -58,10 +56,7 @@ class Command(asyncssh.SSHServerSession[str]):
                 self._offers.watch(self._tell)
                 self._say(event="snapshot")
             case ["drop", dask_cluster]:
-                guests = self._offers.drop(dask_cluster)
-                for guest in guests:
-                    guest.send_away("this Dask cluster has been dropped")
-                self._say(dropped=len(guests))
+                self._say(dropped=self._drop(dask_cluster))
                 if self._channel:
                     self._channel.exit(0)
 

@@ -100,6 +100,13 @@ class Forwarder:
             guest.send_away("the forwarder stops", asyncssh.DISC_BY_APPLICATION)
         await asyncio.gather(*(guest.connection.wait_closed() for guest in guests))
 
+    def drop(self, dask_cluster: str) -> int:
+        """End all connections of a Dask cluster and refuse it from now on; returns how many there were."""
+        guests = self.offers.drop(dask_cluster)
+        for guest in guests:
+            guest.send_away("this Dask cluster has been dropped")
+        return len(guests)
+
     def refuses(self, address: str) -> str:
         """Why nobody may connect from this address now; empty if they may."""
         limits = self.limits
@@ -330,7 +337,9 @@ class Guest(asyncssh.SSHServer):
 
     def session_requested(self) -> "Command | bool":
         """The controller gives a command; nobody else has anything to run here."""
-        return Command(self.forwarder.offers) if self.principal and may_command(self.principal) else False
+        if self.principal is None or not may_command(self.principal):
+            return False
+        return Command(self.forwarder.offers, self.forwarder.drop)
 
     def _log_refusal(self, what: str, error: Exception) -> None:
         details = None if isinstance(error, AFError) else error
