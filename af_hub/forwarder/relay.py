@@ -203,7 +203,8 @@ class SocketEnd(End, asyncio.Protocol):
         self._socket: socket.socket = transport.get_extra_info("socket")
         if self._socket.family in (socket.AF_INET, socket.AF_INET6):
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.begin(transport)
+        # Not at once: Python 3.11.2 (Debian 12) begins to read after this, though we pause here, and first bytes would be lost.
+        asyncio.get_running_loop().call_soon(self.begin, transport)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
