@@ -58,6 +58,8 @@ def settings(request: Mapping[str, Any]) -> dict[str, str]:
         "SEC_TOKEN_DIRECTORY": request.get("tokens_folder") or os.devnull,
         "SEC_TOKEN_SYSTEM_DIRECTORY": os.devnull,
         "SEC_PASSWORD_DIRECTORY": os.devnull,
+        # Else in the home that the password file says, whatever HOME is; we trust the authority in ca_file and nobody met before.
+        "SEC_KNOWN_HOSTS": os.devnull,
         "NETWORK_HOSTNAME": "localhost",
     }
     if "token_file" in request:

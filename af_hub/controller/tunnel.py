@@ -58,6 +58,7 @@ class Tunnel:
         self._link = Link(forwarder, self._credentials())
         self._offered: set[Endpoint] = set()
         self._bridges: dict[Endpoint, Bridge] = {}
+        self._opening = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
         self._folder = Path()
@@ -90,10 +91,9 @@ class Tunnel:
         """A Unix socket (0600) that leads there; always the same one."""
         endpoint = Endpoint(cluster, Service(service))
         path = self._folder / f"{cluster}.{service}"
-        if endpoint not in self._bridges:
-            bridge = Bridge(self._link, endpoint, path=path, patience=PATIENCE)
-            self._bridges[endpoint] = bridge
-            await bridge.start()
+        async with self._opening:
+            if endpoint not in self._bridges:
+                self._bridges[endpoint] = await Bridge(self._link, endpoint, path=path, patience=PATIENCE).start()
         return path
 
     async def forget(self, cluster: str) -> None:

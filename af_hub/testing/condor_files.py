@@ -44,6 +44,8 @@ def describe_daemons(
         "SEC_TOKEN_SYSTEM_DIRECTORY": "$(ETC)/tokens.d",
         "SEC_TOKEN_DIRECTORY": "$(ETC)/tokens.d",
         "SEC_SCITOKENS_CACHE": "$(RUN)/cache",
+        # Else in the home that the password file says, whatever HOME is.
+        "SEC_KNOWN_HOSTS": "$(RUN)/known_hosts",
         "NETWORK_INTERFACE": address,
         "NETWORK_HOSTNAME": hostname,
         "FILESYSTEM_DOMAIN": local.name,
