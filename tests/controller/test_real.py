@@ -32,6 +32,8 @@ async def session(tmp_path, iam, condor_pool, monkeypatch):
     facility = FACILITY.replace("/images/python-analysis", sys.prefix)
     facility = facility.replace("c:9618", condor_pool.collector).replace("schedd: s,", f"schedd: {condor_pool.schedd},")
     facility = facility.replace("/ca.pem", str(condor_pool.ca_file))
+    # The access point maps people as the shipped policy says.
+    facility = facility.replace("cms-{username}", "u-cms-{username}")
     argv = [sys.executable, "-m", "af_hub.forwarder.server", "--listen", "127.0.0.1:0", "--ready-fd", "{ready_fd}"]
     argv += ["--host-key", str(tmp_path / "host_key"), "--user-ca", keys_command(tmp_path / "state")]
     async with FakeHub({"cms-analyst": ["/cms", "/cms/itcms"]}, mint=mint) as hub:
