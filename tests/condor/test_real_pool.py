@@ -19,7 +19,7 @@ from af_hub.condor.submit import JobDescription, describe_job
 from af_hub.errors import Refused
 from af_hub.testing.condor import CONFIGURATION, RealPool, map_demo_people
 from af_hub.testing.iam import DemoIAM
-from af_hub.testing.process import Daemon
+from af_hub.testing.process import Daemon, comes_true
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("clean")]
 
@@ -139,8 +139,14 @@ async def test_workers_are_one_cluster_with_their_own_files(
     ids = await pool.submit(token("cms-analyst"), text, files)
     jobs = await until(condor_pool, pool, ids, lambda jobs: all(job.state is JobState.RUNNING for job in jobs))
     assert {job.id: job.worker for job in jobs} == dict(zip(ids, names, strict=True))
-    sandboxes = sorted(path.parent for path in (condor_pool.folder / "T2_A/execute").glob("dir_*/worker.json"))
-    assert sorted((folder / "worker.json").read_text() for folder in sandboxes) == list(names)
+
+    def told() -> list[str]:
+        """A job counts as running before its files are there."""
+        return sorted(path.read_text() for path in (condor_pool.folder / "T2_A/execute").glob("dir_*/worker.json"))
+
+    await asyncio.to_thread(comes_true, lambda: told() == list(names), 10)
+    assert told() == list(names)
+    sandboxes = [path.parent for path in (condor_pool.folder / "T2_A/execute").glob("dir_*/worker.json")]
     assert {folder.stat().st_mode & 0o777 for folder in sandboxes} == {0o700}
     assert {(folder / "worker.json").stat().st_mode & 0o777 for folder in sandboxes} == {0o600}
     await pool.remove(token("cms-analyst"), these_jobs(ids))
