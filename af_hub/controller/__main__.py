@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -40,6 +41,8 @@ def _serve(listen: str, ready_fd: int | None) -> int:
     for noisy in ("httpx", "httpcore", "asyncssh", "alembic", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     settings = read_settings(os.environ)
+    # When uvicorn is done it sends itself the signal that ended it; what is open has to be closed all the same.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     host, _, port = listen.rpartition(":")
     with socket.create_server((host, int(port)), reuse_port=False) as listener:
         asyncio.run(serve(settings, listener, ready_fd))
