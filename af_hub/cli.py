@@ -90,7 +90,11 @@ def demo_setup(keep_going: bool) -> None:
 @main.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=CHECKOUT / ".demo", help="Where it keeps its files.")
 @click.option(
-    "--port", default=8000, show_default=True, help="The hub's port; another free one is taken when it is in use."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="The hub's port; another free one is taken when it is in use.",
 )
 @click.option("--ready-fd", type=int, help="For programs: a descriptor that gets one line of JSON with addresses.")
 def demo(folder: Path, port: int, ready_fd: int | None) -> None:

@@ -76,3 +76,15 @@ def test_help_is_quick_and_names_the_commands():
     done = af_hub("--help")
     assert done.exit_code == 0
     assert {"explain", "demo", "demo-check"} <= set(done.output.split())
+
+
+def test_claims_that_are_no_json_are_one_sentence(tmp_path, nowhere):
+    claims = tmp_path / "claims.json"
+    claims.write_text("no JSON")
+    done = af_hub("explain", "--claims", claims, "--database", nowhere)
+    assert done.exit_code == 1 and "is no JSON" in done.output and "Traceback" not in done.output
+
+
+def test_a_port_that_cannot_be_is_mistyped(tmp_path):
+    done = af_hub("demo", "--port", "99999", "--folder", tmp_path)
+    assert done.exit_code == 2 and "99999" in done.output

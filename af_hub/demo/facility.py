@@ -304,8 +304,12 @@ def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None) ->
 def watch(console: Console, facility: Facility) -> None:
     """Wait until interrupted; say once of each part that it ended by itself."""
     said: set[str] = set()
+    terminal = sys.stdin is not None and sys.stdin.isatty()
     while True:
         time.sleep(1)
+        # When make leads the terminal's session (ssh -t host make demo), it alone hears that the terminal is gone.
+        if terminal and not sys.stdin.isatty():
+            raise KeyboardInterrupt
         for daemon in facility.dead():
             if daemon.name not in said:
                 said.add(daemon.name)

@@ -46,7 +46,10 @@ def find_claims(
     if groups is not None:
         return Claims(issuer, "-", "somebody", normalise_groups(groups.split(","))), "the command line"
     if claims_file is not None:
-        found = json.load(claims_file)
+        try:
+            found = json.load(claims_file)
+        except ValueError as error:
+            raise ClaimsError(f"{claims_file.name} is no JSON: {error}") from error
         return read_claims(found, found.get("iss", issuer)), claims_file.name
     assert username is not None
     record = read_record(database, username)
