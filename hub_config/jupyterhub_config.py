@@ -80,7 +80,6 @@ c.JupyterHub.services = [
         "url": os.environ["AF_CONTROLLER_URL"],
         "api_token": secret("AF_CONTROLLER_TOKEN_FILE"),
         "oauth_no_confirm": True,
-        "display": False,
         "timeout": 1,  # seconds that the hub waits for it at its own start; it may well be down
     }
 ]

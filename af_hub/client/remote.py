@@ -254,7 +254,8 @@ class RemoteHTCondor(Cluster):
                 await self._agent.detach(self.cluster_id)
 
     def _scaling_status(self) -> str:
-        return f"{len(self.scheduler_info['workers'])} of {self._found.get('workers_wanted', 0)}"
+        there = 0 if self.status == Status.closed else len(self.scheduler_info["workers"])
+        return f"{there} of {self._found.get('workers_wanted', 0)}"
 
     def __repr__(self) -> str:
         if not self._found:

@@ -292,4 +292,4 @@ async def certify_session(cluster: Owned, keys: SessionKeys, parts: Controller) 
 def _check_alive(cluster: Cluster) -> None:
     state = State(cluster.state)
     if state.over or state is State.CLOSING:
-        raise Problem(409, f"The Dask cluster is {state}. {cluster.reason}".strip())
+        raise Problem(409, f"The Dask cluster is {state}: {cluster.reason or 'it ended'}.")

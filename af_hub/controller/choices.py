@@ -81,7 +81,8 @@ def _fits(workers: int) -> str:
 
 
 def _gib(size: int) -> str:
-    return f"{size / 2**30:.3g} GiB"
+    amount = size / 2**30
+    return f"{amount:.3g} GiB" if amount < 1000 else f"{amount:.0f} GiB"
 
 
 def _listed(names: tuple[str, ...]) -> str:

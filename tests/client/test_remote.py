@@ -43,7 +43,8 @@ def test_the_whole_life_in_a_notebook(facility, dask, capsys):
     cluster.close()
     cluster.close()
     assert facility.said("DELETE") == [(f"api/clusters/{CLUSTER}", None)]
-    assert facility.said("agent DELETE") and cluster.status == Status.closed and "closed" in repr(cluster)
+    assert facility.said("agent DELETE") and cluster.status == Status.closed
+    assert "closed, workers 0 of 3" in repr(cluster)
 
 
 async def test_the_whole_life_in_async_code(facility, dask):
