@@ -56,6 +56,8 @@ def describe_daemons(
         "DEFAULT_DOMAIN_NAME": "$(AF_POOL_DOMAIN)",
         "SHARED_PORT_PORT": "0",
         "MAIL": "",
+        # No look for a Java, which would leave its own folder in /tmp.
+        "JAVA": "",
         **variables,
     }
     lines = [f"{name} = {value}" for name, value in own.items()]

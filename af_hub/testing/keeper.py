@@ -67,6 +67,7 @@ def start(argv: list[str]) -> int:
 
     def in_child() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a shell has it ignored in what runs in the background
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
     return subprocess.Popen(argv, start_new_session=True, preexec_fn=in_child).pid

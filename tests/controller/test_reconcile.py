@@ -270,7 +270,7 @@ async def test_thousands_of_jobs_with_ids_of_no_cluster(world, forge):
     cluster = await world.create()
     await world.until(cluster, "running")
     for number in range(3 * IDS_AT_ONCE):
-        forge(f"{number:032x}")
+        forge(f"{number:032x}", state=JobState.RUNNING)
     async with world.api(world.owner) as api:
         await api.delete(f"api/clusters/{cluster}")
     await world.turn()
