@@ -44,8 +44,8 @@ setup-for-tests: .venv/installed
 test: setup-for-tests   ## all tests; what this machine cannot run is skipped with the reason
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not long" $(TEST_ARGS)
 
-test-fast: .venv/installed   ## the tests that start no daemons of others
-	@$(AS_USER) $(BIN)/python -m pytest -q -m "not real and not long" $(TEST_ARGS)
+test-fast: .venv/installed   ## the quick tests, which start no daemons of others
+	@$(AS_USER) $(BIN)/python -m pytest -q -m "not real and not slow and not long" --numprocesses auto --dist worksteal $(TEST_ARGS)
 
 test-long: setup-for-tests   ## the full matrices too
 	@$(AS_USER) $(BIN)/python -m pytest -q $(TEST_ARGS)

@@ -45,6 +45,7 @@ async def test_nobody_there(tokens: Path) -> None:
         await pool.slots(tokens)
 
 
+@pytest.mark.slow
 async def test_silent_pool_costs_its_time_limit_and_leaves_nothing(
     tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

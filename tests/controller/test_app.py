@@ -68,6 +68,7 @@ def controller(tmp_path, environ):
     return Daemon("controller", argv, tmp_path / "controller.log", environ)
 
 
+@pytest.mark.slow
 def test_it_serves_below_the_hubs_path_and_stops(tmp_path, forwarder):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -86,6 +87,7 @@ def test_it_serves_below_the_hubs_path_and_stops(tmp_path, forwarder):
     assert SERVICE_TOKEN not in log and "Traceback" not in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, says",
     [
@@ -102,6 +104,7 @@ def test_a_wrong_setting_is_named(tmp_path, change, says):
         assert says in daemon.log.read_text() and "Traceback" not in daemon.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_token_that_others_can_read_is_refused(tmp_path):
     environ = environment(tmp_path, ForwarderAddress("127.0.0.1", 1, "ssh-ed25519 AAAA"))
     (tmp_path / "token").chmod(0o640)

@@ -115,6 +115,7 @@ def test_unfinished(store):
     assert [one.id for one in store.unfinished(also=[ID, "other"])] == [ID], "a job of it was seen"
 
 
+@pytest.mark.slow
 def test_events_are_bounded(store):
     for turn in range(EVENTS_KEPT + 20):
         store.become(ID, State.REQUESTED, State.REQUESTED, f"turn {turn}", turn)

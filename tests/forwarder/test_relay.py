@@ -39,6 +39,7 @@ async def digest(reader):
     return seen.hexdigest()
 
 
+@pytest.mark.slow
 async def test_fifty_megabytes_each_way_at_once_arrive_as_they_left(bridged):
     up, down = (random.Random(seed).randbytes(50 * MB) for seed in (1, 2))
     heard = asyncio.get_running_loop().create_future()
@@ -149,6 +150,7 @@ def descriptors(pid):
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_stops_the_writer_and_memory_is_bounded(forwarder, bridged):
     read_on = asyncio.Event()
     size = asyncio.get_running_loop().create_future()
@@ -179,6 +181,7 @@ async def test_a_slow_reader_stops_the_writer_and_memory_is_bounded(forwarder, b
         assert await size == written
 
 
+@pytest.mark.slow
 async def test_a_client_that_does_not_read_fills_nothing(forwarder, mine):
     """It promises room for 2 GiB, and its TCP connection takes none of it."""
     written = 0
@@ -211,6 +214,7 @@ async def test_a_client_that_does_not_read_fills_nothing(forwarder, mine):
             session.abort()
 
 
+@pytest.mark.slow
 async def test_no_stream_is_left_over(forwarder, bridged):
     """As many connections as one may have streams, three times: each must have been given back."""
 

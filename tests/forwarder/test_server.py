@@ -151,6 +151,7 @@ async def test_a_certificate_of_another_ca_is_refused(forwarder, mine):
         await connect(forwarder.address, SSHAuthority().certify(f"session:{mine}"))
 
 
+@pytest.mark.slow
 async def test_a_certificate_that_expires_while_connected_ends_the_connection(forwarder, job, mine):
     session = await connect(forwarder.address, forwarder.certify(f"session:{mine}", valid_for=2))
     reader, _ = await session.open(mine, "scheduler")

@@ -113,6 +113,7 @@ async def test_file_that_cannot_be_written_is_no_death(tmp_path: Path) -> None:
     assert "No such file" in run.freshness.reason
 
 
+@pytest.mark.slow
 def test_reader_never_sees_half_a_token(tmp_path: Path) -> None:
     tokenfile = TokenFile(tmp_path / "token")
     tokenfile.replace(token("0" * 3000))
