@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -281,8 +282,7 @@ def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None) ->
     be_guarded(place.leave)
     console = Console(highlight=False, soft_wrap=True)
     # SIGINT too: a shell starts what it puts in the background with SIGINT ignored, and Python leaves it so.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _as_interrupt)
+    _on_ending_signals(_as_interrupt)
     facility = Facility(checkout, place.folder, port_or_free(port))
     began = time.monotonic()
     try:
@@ -294,8 +294,7 @@ def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None) ->
     except KeyboardInterrupt:
         console.print("\nStopping ...")
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        _on_ending_signals(signal.SIG_IGN)
         facility.stop()
         place.leave()
     console.print("Everything is stopped.")
@@ -342,4 +341,11 @@ def port_or_free(port: int) -> int:
 
 
 def _as_interrupt(*_: object) -> None:
+    # Once: a terminal's hang-up reaches us directly and again through our guard, and the second one must not cut the stopping short.
+    _on_ending_signals(signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _on_ending_signals(handler: Callable[..., None] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
