@@ -43,7 +43,8 @@ from af_hub.testing.iam_oauth import (
     read_users,
 )
 from af_hub.testing.iam_page import login_form, page
-from af_hub.testing.iam_tokens import DemoUser, SigningKeys, access_claims, person_claims, profile_of
+from af_hub.testing.iam_state import read_state, write_state
+from af_hub.testing.iam_tokens import DemoUser, access_claims, person_claims, profile_of
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,8 @@ class DemoIAM:
         ``RS256`` or ``ES256``.
     profile
         ``wlcg`` or ``iam``; a client that asks for one of these as a scope gets that one.
+    state
+        File (0600) for keys and refresh tokens, so that an IAM which is started anew is the same; kept in memory only when None.
     """
 
     def __init__(
@@ -83,19 +86,21 @@ class DemoIAM:
         algorithm: str = "RS256",
         profile: str = "wlcg",
         clock: Callable[[], float] = time.time,
+        state: Path | None = None,
     ) -> None:
         self.users = {user.username: user for user in users}
         self.clients = {client.client_id: client for client in clients}
         self.issuer, self.port, self.lifetime = issuer, port, lifetime
         self.algorithm, self.profile, self.clock = algorithm, profile, clock
-        self.keys = SigningKeys()
+        self._file = state
+        self.keys, self._grants = read_state(state, self.clients)
+        self._save()
         self.asked: list[str] = []
         self.down = False
         self.forged: dict[str, object] = {}
         self.forged_algorithm: str | None = None
         self._logins: dict[str, Request] = {}
         self._codes: dict[str, Request] = {}
-        self._grants: dict[str, Grant] = {}
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -278,6 +283,7 @@ class DemoIAM:
         """A refresh token, as a login gives it."""
         token = secrets.token_urlsafe(32)
         self._grants[token] = Grant(client, username, scopes, good=token)
+        self._save()
         return token
 
     def _refresh(self, client: DemoClient, form: Mapping[str, str]) -> dict[str, object]:
@@ -285,6 +291,7 @@ class DemoIAM:
         grant = self._grants.get(token)
         if grant is not None and grant.good != token:
             grant.revoked = True  # RFC 9700, section 4.14.2: an old one used again ends the family.
+            self._save()
         if grant is None or grant.revoked or grant.client != client or grant.username not in self.users:
             raise Fault("invalid_grant", "the refresh token is unknown, used before or revoked")
         scopes = tuple(form["scope"].split()) if form.get("scope") else grant.scopes
@@ -292,6 +299,7 @@ class DemoIAM:
             raise Fault("invalid_scope", "a refresh cannot widen the scopes of the login")
         grant.good = secrets.token_urlsafe(32)
         self._grants[grant.good] = grant
+        self._save()
         answer = self._access(self.users[grant.username], client, scopes, form.get("audience"))
         return {**answer, "refresh_token": grant.good}
 
@@ -304,6 +312,11 @@ class DemoIAM:
         for grant in self._grants.values():
             if grant.username == username:
                 grant.revoked = True
+        self._save()
+
+    def _save(self) -> None:
+        if self._file is not None:
+            write_state(self._file, self.keys, self._grants)
 
     def _access(
         self, user: DemoUser, client: DemoClient, scopes: tuple[str, ...], audience: str | None
@@ -405,7 +418,13 @@ async def serve(options: argparse.Namespace) -> None:
     """Serve until the process is told to end."""
     users, clients = read_users(options.users), read_clients(options.clients)
     iam = DemoIAM(
-        users, clients, issuer=options.issuer, port=options.port, lifetime=options.lifetime, algorithm=options.algorithm
+        users,
+        clients,
+        issuer=options.issuer,
+        port=options.port,
+        lifetime=options.lifetime,
+        algorithm=options.algorithm,
+        state=options.state,
     )
     async with iam:
         say_ready(options.ready_fd, **iam.facts())
@@ -423,6 +442,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; any free one by default")
     parser.add_argument("--issuer", default=ISSUER, metavar="URL", help="the `iss` of its tokens")
     parser.add_argument("--lifetime", type=float, default=3600, metavar="SECONDS", help="of access tokens")
+    parser.add_argument("--state", type=Path, metavar="FILE", help="keep keys and refresh tokens there, mode 0600")
     parser.add_argument("--algorithm", choices=["RS256", "ES256"], default="RS256")
     try:
         asyncio.run(serve(parser.parse_args()))

@@ -11,6 +11,7 @@ from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 ANY_AUDIENCE = "https://wlcg.cern.ch/jwt/v1/any"
@@ -31,22 +32,38 @@ class DemoUser:
 class SigningKeys:
     """One RSA and one EC key, both published."""
 
-    def __init__(self) -> None:
-        self._rsa = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self._ec = ec.generate_private_key(ec.SECP256R1())
-        self.kids = {algorithm: f"{algorithm.lower()}-{secrets.token_hex(4)}" for algorithm in ("RS256", "ES256")}
+    def __init__(self, dumped: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        """New ones, or those that :meth:`dump` gave."""
+        self._private: dict[str, Any]
+        if dumped is None:
+            self._private = {
+                "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+                "ES256": ec.generate_private_key(ec.SECP256R1()),
+            }
+            self.kids = {algorithm: f"{algorithm.lower()}-{secrets.token_hex(4)}" for algorithm in self._private}
+        else:
+            self._private = {name: load_pem_private_key(key["pem"].encode(), None) for name, key in dumped.items()}
+            self.kids = {name: key["kid"] for name, key in dumped.items()}
+
+    def dump(self) -> dict[str, dict[str, str]]:
+        """Key and its id by algorithm, for a file of mode 0600."""
+        form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return {
+            name: {"kid": self.kids[name], "pem": key.private_bytes(*form).decode()}
+            for name, key in self._private.items()
+        }
 
     def sign(self, claims: Mapping[str, object], algorithm: str) -> str:
         """A signed token (RFC 7519); with ``none`` an unsigned one."""
-        key: Any = {"RS256": self._rsa, "ES256": self._ec}.get(algorithm)
+        key: Any = self._private.get(algorithm)
         kid = self.kids.get(algorithm, self.kids["RS256"])
         return jwt.encode(dict(claims), key, algorithm=algorithm, headers={"kid": kid})
 
     def published(self) -> dict[str, Any]:
         """The key set (RFC 7517)."""
         shapes = {
-            "RS256": RSAAlgorithm.to_jwk(self._rsa.public_key(), as_dict=True),
-            "ES256": ECAlgorithm.to_jwk(self._ec.public_key(), as_dict=True),
+            "RS256": RSAAlgorithm.to_jwk(self._private["RS256"].public_key(), as_dict=True),
+            "ES256": ECAlgorithm.to_jwk(self._private["ES256"].public_key(), as_dict=True),
         }
         return {
             "keys": [

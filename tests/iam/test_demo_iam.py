@@ -274,3 +274,30 @@ def test_as_a_program(tmp_path: Path) -> None:
         assert httpx.get(facts["discovery"]).json()["issuer"] == facts["issuer"]
     clients.chmod(0o644)
     assert subprocess.run(argv, capture_output=True, timeout=20, env=dict(os.environ), check=False).returncode != 0
+
+
+async def test_started_anew_it_is_the_same_iam(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    file = tmp_path / "state.json"
+    async with DemoIAM([ADA], [HUB], state=file) as before:
+        found = await log_in(before, http)
+        keys = before.keys.published()
+        again = {"grant_type": "refresh_token", "refresh_token": found["refresh_token"]}
+        newer = (await token(before, http, **again)).json()
+    assert file.stat().st_mode & 0o777 == 0o600
+    async with DemoIAM([ADA], [HUB], state=file) as after:
+        assert after.keys.published() == keys
+        assert after.verified(found["access_token"])["sub"] == ADA.subject
+        newest = await token(after, http, grant_type="refresh_token", refresh_token=newer["refresh_token"])
+        assert newest.status_code == 200
+        assert (await token(after, http, **again)).status_code == 400, "a refresh token used before betrays a thief"
+    async with DemoIAM([ADA], [HUB], state=file) as last:
+        left = await token(last, http, grant_type="refresh_token", refresh_token=newest.json()["refresh_token"])
+        assert left.status_code == 400, "the family stays revoked"
+
+
+async def test_a_client_that_is_gone_takes_its_grants_along(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    file = tmp_path / "state.json"
+    async with DemoIAM([ADA], [HUB], state=file) as before:
+        await log_in(before, http)
+    async with DemoIAM([ADA], [DemoClient("other", "0ther", (REDIRECT,))], state=file) as after:
+        assert not after.refresh_tokens()

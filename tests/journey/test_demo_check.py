@@ -29,6 +29,7 @@ PLACES = [
     "hub/proxy_password",
     "hub/proxy/rules.toml",
     "iam/iam_clients.json",
+    "iam/state.json",
     "controller/user_ca",
     "forwarder/host.key",
     "pool/tls/*.key",
