@@ -323,7 +323,13 @@ def judge_sites(status: int, answer: Any) -> Row:
             False,
             "Your groups give you no site. Ask your experiment's administrators for the group that does.",
         )
-    return Row("sites", True, f"You can start clusters at: {', '.join(names)}.")
+    return Row("sites", True, f"You can start clusters at: {', '.join(names)}.{say_shared(answer)}")
+
+
+def say_shared(sites: Any) -> str:
+    """A sentence about those of the sites where people are not kept apart; nothing when there are none."""
+    shared = [str(site["name"]) for site in sites if site.get("shared")]
+    return f" Jobs of other people there can read yours: {', '.join(shared)}." if shared else ""
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------

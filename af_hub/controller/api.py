@@ -91,6 +91,7 @@ class SiteView(BaseModel):
     name: str
     title: str
     cache: str | None
+    shared: bool = Field(description="Jobs of one person can read those of another there.")
     cores: int | None
     cores_free: int | None
 
@@ -171,6 +172,7 @@ async def list_sites(caller: Caller, parts: Controller) -> list[SiteView]:
             name=name,
             title=policy.sites[name].title,
             cache=policy.caches[cache].url if (cache := policy.sites[name].cache) else None,
+            shared=policy.sites[name].shared,
             cores=slots[name].cores if name in slots else None,
             cores_free=slots[name].cores_free if name in slots else None,
         )

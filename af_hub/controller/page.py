@@ -36,12 +36,15 @@ async def page(request: Request, parts: Controller) -> Response:
     person, session = found
     clusters = parts.store.of_owner(person.name)
     over = [cluster for cluster in clusters if State(cluster.state).over]
+    policy = parts.policy.current()
+    sites = {cluster.site for cluster in clusters if cluster not in over}
     text = templates.get_template("clusters.html").render(
         person=person.name,
-        facility=parts.policy.current().facility,
+        facility=policy.facility,
         prefix=parts.prefix,
         living=[row(cluster, parts) for cluster in clusters if cluster not in over],
         over=[row(cluster, parts) for cluster in over[:OVER_SHOWN]],
+        shared=sorted(name for name in sites if name in policy.sites and policy.sites[name].shared),
         csrf_token=session.csrf_token(),
         hub=parts.prefix.removesuffix("services/af-controller/"),
     )

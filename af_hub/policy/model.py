@@ -141,6 +141,11 @@ class Site(Part):
     title: str = Field(description="What people read.")
     pool: Name = Field(description="A name from `pools`.")
     cache: Name | None = Field(None, description="The cache near it, a name from `caches`.")
+    shared: bool = Field(
+        True,
+        description="Jobs of one person can read those of another there, and people are told so; "
+        "write `false` when `af-hub check site` says that they cannot.",
+    )
 
 
 class Cache(Part):

@@ -259,6 +259,10 @@ def test_a_silent_server_does_not_hold_us_up():
     "status, answer, ok, word",
     [
         pytest.param(200, [{"name": "T2_A"}, {"name": "T2_B"}], True, "T2_A, T2_B", id="two"),
+        pytest.param(200, [{"name": "T2_A", "shared": False}], True, "start clusters at: T2_A.", id="people are apart"),
+        pytest.param(
+            200, [{"name": "A", "shared": True}, {"name": "B", "shared": False}], True, "read yours: A.", id="shared"
+        ),
         pytest.param(200, [], False, "no site", id="none"),
         pytest.param(401, None, False, "does not know you", id="token expired"),
         pytest.param(403, None, False, "does not know you", id="scope missing"),
