@@ -58,6 +58,8 @@ def describe_daemons(
         "MAIL": "",
         # No look for a Java, which would leave its own folder in /tmp.
         "JAVA": "",
+        # Sites have what they pretend to have; and the program that looks for GPUs is not found in a folder with a blank.
+        "STARTD_DETECT_GPUS": "False",
         **variables,
     }
     lines = [f"{name} = {value}" for name, value in own.items()]
