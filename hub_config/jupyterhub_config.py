@@ -26,6 +26,8 @@ from pathlib import Path
 import bcrypt
 
 from af_hub.authenticator import ADMINS, IAMAuthenticator
+from af_hub.errors import AFError
+from af_hub.policy.load import PolicyFile
 from af_hub.tokens.endpoint import PEOPLE_READ, TOKEN_CONDOR, TOKEN_READ
 
 c = get_config()  # noqa: F821
@@ -45,6 +47,21 @@ c.JupyterHub.hub_bind_url = os.environ["AF_HUB_URL"]
 c.JupyterHub.db_url = f"sqlite:///{state / 'jupyterhub.sqlite'}"
 c.JupyterHub.cookie_secret_file = str(state / "cookie_secret")
 c.JupyterHub.pid_file = ""
+
+# Pages: JupyterHub's own, with what stands in templates/ laid over them
+policy_file = PolicyFile(os.environ["AF_FACILITY_FILE"])
+
+
+def facility(_user):
+    """Name and contact for the pages; None while there is no policy."""
+    try:
+        return policy_file.current().facility
+    except AFError:
+        return None
+
+
+c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
+c.JupyterHub.template_vars = {"facility": facility}
 
 # Login
 c.JupyterHub.authenticator_class = IAMAuthenticator
@@ -80,6 +97,7 @@ c.JupyterHub.services = [
         "url": os.environ["AF_CONTROLLER_URL"],
         "api_token": secret("AF_CONTROLLER_TOKEN_FILE"),
         "oauth_no_confirm": True,
+        "display": False,  # templates/page.html has a link with a name for people
         "timeout": 1,  # seconds that the hub waits for it at its own start; it may well be down
     }
 ]

