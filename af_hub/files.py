@@ -6,10 +6,15 @@ write is left. Leaves to the caller what is in it.
 
 import os
 import secrets
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-Stamp = tuple[int, int, int] | None
+Stamp = tuple[int, int, int, int] | None
+
+REST_SECONDS = 1.0
+"""How long nobody may have written to a watched file before it is read."""
 
 
 def private_folder(path: Path) -> Path:
@@ -43,4 +48,53 @@ def stamp(path: Path) -> Stamp:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
+
+
+class RestingFile:
+    """A file that people edit, read again when it has changed and nobody writes to it any more.
+
+    Editors save in different ways: a new file put in the old one's place, or the old one emptied and written. What is read in between
+    may be empty or half, and half a file may well be a valid one. So a change counts when the file has rested for a second: by its own
+    time of change, or, where another machine's clock sets that, by ours.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+        self._taken: Stamp = (0, 0, 0, 0)
+        self._content: bytes | None = None
+        self._seen: Stamp = (0, 0, 0, 0)
+        self._seen_at = 0.0
+
+    def first(self) -> bytes:
+        """What is in it now, whoever writes to it; OSError when it cannot be read. The next look reads it once more."""
+        self._content = self.path.read_bytes()
+        return self._content
+
+    def news(self) -> bytes | None:
+        """What is in it, when that is something new, told once; None else. OSError, once, when it can be read no longer."""
+        found = stamp(self.path)
+        if found == self._taken:
+            return None
+        if found != self._seen:
+            self._seen, self._seen_at = found, self._clock()
+        if not self._rested(found):
+            return None
+        try:
+            content = self.path.read_bytes()
+        except OSError:
+            self._taken, self._content = found, None
+            raise
+        if stamp(self.path) != found:  # somebody wrote while we read
+            return None
+        self._taken = found
+        if content == self._content:
+            return None
+        self._content = content
+        return content
+
+    def _rested(self, found: Stamp) -> bool:
+        now = self._clock()
+        by_itself = found is not None and now - max(found[0], found[3]) / 10**9 >= REST_SECONDS
+        return by_itself or now - self._seen_at >= REST_SECONDS

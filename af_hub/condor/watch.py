@@ -4,7 +4,8 @@
 holds for the next submit within five. The mapping program reads the table at every login; the accounting map is read by the
 schedd when told, with ``condor_reconfig``, which takes ``CONDOR_CONFIG`` and the operator's token from this process's surroundings.
 
-It promises that a file is whole or as before, and that a broken edit changes nothing but the log.
+It promises that a file is whole or as before, that a broken edit changes nothing but the log, and that what an editor is still
+writing is left alone.
 """
 
 import argparse
@@ -13,14 +14,15 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from af_hub.condor.mapping import Mapping, compile_mapping, read_people
+from af_hub.condor.mapping import compile_mapping, read_people
 from af_hub.errors import PolicyError, Unavailable
-from af_hub.files import Stamp, stamp
-from af_hub.policy.load import load_policy
+from af_hub.files import RestingFile, stamp
+from af_hub.policy.load import read_policy
 from af_hub.ready import say_ready
 
 log = logging.getLogger("af_hub.condor.watch")
@@ -55,14 +57,15 @@ class Watch:
     people: Path
     into: Path
     reconfigure: Callable[[], None] = reconfigure
-    _seen: tuple[Stamp, ...] = field(default=(), init=False)
+    clock: Callable[[], float] = time.time
+    _files: dict[Path, RestingFile] = field(default_factory=dict, init=False)
+    _contents: dict[Path, bytes] = field(default_factory=dict, init=False)
     _due: bool = field(default=False, init=False)
 
     def look(self) -> None:
         """Compile again when a file changed, and tell the access point when its map changed."""
-        seen = (stamp(self.policy), stamp(self.people))
-        if seen != self._seen:
-            self._seen = seen
+        news = [self._news(path) for path in (self.policy, self.people)]
+        if any(news):
             self._compile()
         if self._due:
             try:
@@ -72,11 +75,30 @@ class Watch:
             except Unavailable as error:
                 log.error("will be tried again: %s", error)
 
-    def _compile(self) -> None:
+    def _news(self, path: Path) -> bool:
+        """Whether there is something new in the file; at the first look whatever is in it."""
+        known = path in self._files
+        file = self._files.setdefault(path, RestingFile(path, self.clock))
         try:
-            mapping = self._read()
-        except PolicyError as error:
-            log.error("table and map are kept as they were: %s", error)
+            content = file.news() if known else file.first()
+        except OSError as error:
+            log.error("table and map are kept as they were: %s cannot be read (%s)", path, error.strerror)
+            return False
+        if content is None:
+            return False
+        self._contents[path] = content
+        return True
+
+    def _compile(self) -> None:
+        if len(self._contents) < len(self._files):
+            return  # one of them could not be read yet, which was said
+        try:
+            people = read_people(self._contents[self.people].decode())
+            # Addresses of other services may stand in the policy as ${NAME}; none of them matters here.
+            policy = read_policy(self._contents[self.policy], str(self.policy), os.environ, lenient=True)
+            mapping = compile_mapping(policy, people)
+        except (PolicyError, UnicodeDecodeError) as error:
+            log.error("table and map are kept as they were, since the edit is wrong:\n%s", error)
             return
         for account in mapping.refused:
             log.warning("nobody gets the account %s: it is HTCondor's own, or two people would have it", account)
@@ -84,14 +106,6 @@ class Watch:
             log.info("new mapping table in %s", self.into / TABLE)
         if replace(self.into / ACCOUNTING_MAP, mapping.accounting_map):
             self._due = True
-
-    def _read(self) -> Mapping:
-        try:
-            people = read_people(self.people.read_text())
-        except (OSError, UnicodeError) as error:
-            raise PolicyError(f"{self.people} cannot be read: {error}") from error
-        # Addresses of other services may stand in the policy as ${NAME}; none of them matters here.
-        return compile_mapping(load_policy(self.policy, lenient=True), people)
 
 
 def replace(path: Path, text: str) -> bool:

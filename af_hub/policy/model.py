@@ -5,16 +5,28 @@ Everything is denied that no rule gives. An unknown key is an error, so that a m
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from af_hub.policy.units import read_bytes, read_seconds
 
+NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
+GROUP = r"^/[^\s/]+(/[^\s/]+)*$"
+ISSUER = r"^https://[^\s/]+"
+CACHE = r"^(roots?://[^\s/]+|\$\{.*)"
+PATTERNS = {
+    NAME: "a name: a letter, then letters, digits, `_`, `.`, `-`, 63 at most; rename it",
+    GROUP: "the path of a group; write it with a slash in front and none behind, as in `/cms/itcms`",
+    ISSUER: "the address of an IAM; write it as its tokens do, as in `https://iam.example.org/`",
+    CACHE: "the address of a cache; write it as in `root://cache.example.org:1094`",
+}
+"""What a text must look like, and how a person is told."""
+
 Bytes = Annotated[int, BeforeValidator(read_bytes), Field(gt=0)]
 Seconds = Annotated[int, BeforeValidator(read_seconds), Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
-Group = Annotated[str, Field(pattern=r"^/[^\s/]+(/[^\s/]+)*$")]
+Name = Annotated[str, Field(pattern=NAME)]
+Group = Annotated[str, Field(pattern=GROUP)]
 
 ACCOUNT_TEMPLATE = re.compile(r"(?:[a-z][a-z0-9_-]*)?(?:\{username\})?[a-z0-9_-]*\Z")
 ACCOUNTING_GROUP = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*\Z")
@@ -36,7 +48,7 @@ class Facility(Part):
 class Issuer(Part):
     """An INDIGO IAM, or another OpenID provider that speaks the WLCG or the IAM profile."""
 
-    issuer: str = Field(description="Exactly the `iss` of its tokens, with its slash.", pattern=r"^https://")
+    issuer: str = Field(description="Exactly the `iss` of its tokens, with its slash.", pattern=ISSUER)
     discovery: str = Field(
         "",
         description="Where its configuration is read; `.well-known/openid-configuration` below the issuer when empty.",
@@ -62,7 +74,7 @@ class Condor(Part):
     def _account_template(cls, found: str) -> str:
         if not ACCOUNT_TEMPLATE.match(found) or not found:
             raise ValueError(
-                f"found {found!r}, wanted small letters, digits, `_`, `-` and at most one `{{username}}`, as in `cms-{{username}}`"
+                f"found {found!r:.80}, wanted small letters, digits, `_`, `-` and at most one `{{username}}`; write it as in `cms-{{username}}`"
             )
         return found
 
@@ -70,14 +82,17 @@ class Condor(Part):
     @classmethod
     def _accounting_group(cls, found: str) -> str:
         if not ACCOUNTING_GROUP.match(found):
-            raise ValueError(f"found {found!r}, wanted small words with dots between, as in `cms.itcms`")
+            raise ValueError(
+                f"found {found!r:.80}, wanted small words with dots between; write it as HTCondor does, as in `cms.itcms`"
+            )
         return found
 
     @model_validator(mode="after")
     def _one_person_one_account(self) -> Self:
         if "{username}" not in self.account and not self.shared_account:
             raise ValueError(
-                f"account {self.account!r} is the same for everybody; write `{{username}}` into it, or `shared_account: true` if they may change each other's jobs"
+                f"found the account {self.account!r:.80}, the same for everybody, wanted one for each; write `{{username}}` into it, "
+                "or `shared_account: true` beside it if they may change each other's jobs"
             )
         return self
 
@@ -122,7 +137,7 @@ class Size(Part):
     """How much a session gets."""
 
     title: str = Field(description="What people read on the spawn page.")
-    cpus: float = Field(gt=0, description="Cores.")
+    cpus: float = Field(gt=0, allow_inf_nan=False, description="Cores.")
     memory: Bytes = Field(description="As in `2 GiB`.")
 
 
@@ -151,7 +166,7 @@ class Site(Part):
 class Cache(Part):
     """An XRootD cache."""
 
-    url: str = Field(pattern=r"^(roots?://[^/]+|\$\{.*)", description="As in `root://cache.example.org:1094`.")
+    url: str = Field(pattern=CACHE, description="As in `root://cache.example.org:1094`.")
 
 
 class Policy(Part):
@@ -166,53 +181,3 @@ class Policy(Part):
     pools: dict[Name, Pool] = Field({}, description="HTCondor pools.")
     sites: dict[Name, Site] = Field({}, description="Where Dask clusters can run.")
     caches: dict[Name, Cache] = Field({}, description="XRootD caches.")
-
-    @model_validator(mode="after")
-    def _names_exist(self) -> Self:
-        wrong = [
-            *self._unknown("images", self.images),
-            *self._unknown("sizes", self.sizes),
-            *self._unknown("sites", self.sites),
-            *(
-                f"sites.{name}.pool: {site.pool!r} is none of {_listed(self.pools)}"
-                for name, site in self.sites.items()
-                if site.pool not in self.pools
-            ),
-            *(
-                f"sites.{name}.cache: {site.cache!r} is none of {_listed(self.caches)}"
-                for name, site in self.sites.items()
-                if site.cache is not None and site.cache not in self.caches
-            ),
-            *self._accounts_clash(),
-        ]
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return self
-
-    def _unknown(self, key: str, known: dict[str, Any]) -> list[str]:
-        return [
-            f"rules[{number}].{key}: {name!r} is none of {_listed(known)}"
-            for number, rule in enumerate(self.rules)
-            for name in getattr(rule, key)
-            if name not in known
-        ]
-
-    def _accounts_clash(self) -> list[str]:
-        """One account template must always be charged to one accounting group: the access point knows the account only."""
-        charged: dict[str, str] = {}
-        wrong = []
-        for number, rule in enumerate(self.rules):
-            if (
-                rule.condor
-                and charged.setdefault(rule.condor.account, rule.condor.accounting_group)
-                != rule.condor.accounting_group
-            ):
-                wrong.append(
-                    f"rules[{number}].condor: account {rule.condor.account!r} is already charged to "
-                    f"{charged[rule.condor.account]!r}; give it another account, or that accounting group"
-                )
-        return wrong
-
-
-def _listed(known: dict[str, Any]) -> str:
-    return ", ".join(sorted(known)) or "none defined"

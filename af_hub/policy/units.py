@@ -14,13 +14,15 @@ _BYTES = {
     "TiB": 2**40,
 }
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-_AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*\Z")
+_AMOUNT = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]+)\s*\Z")
 
 
 def _read(text: object, units: dict[str, int], example: str) -> int:
     match = _AMOUNT.match(text) if isinstance(text, str) else None
     if match is None or match[2] not in units:
-        raise ValueError(f"found {text!r}, wanted a number and one of {', '.join(units)}, as in `{example}`")
+        raise ValueError(
+            f"found {text!r:.80}, wanted a number and one of {', '.join(units)}; write it as in `{example}`"
+        )
     return int(float(match[1]) * units[match[2]])
 
 

@@ -1,6 +1,8 @@
 """The watcher's looks, one by one; on the real pool in test_real_pool."""
 
+import itertools
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,8 @@ class Surroundings:
         self.people.write_text(json.dumps([{"issuer": "https://iam/", "subject": "s", "username": "ada"}]))
         self.reconfigured = 0
         self.deaf = False
-        self.watch = Watch(self.policy, self.people, self.into, self.reconfigure)
+        seconds = itertools.count(time.time() + 60, 2)  # by this clock every file has rested long since
+        self.watch = Watch(self.policy, self.people, self.into, self.reconfigure, lambda: next(seconds))
 
     def reconfigure(self) -> None:
         if self.deaf:
@@ -85,6 +88,26 @@ def test_broken_edit_keeps_what_was_and_says_so(
     here.watch.look()
     assert [path.read_text() for path in sorted(here.into.iterdir())] == before and here.reconfigured == 1
     assert "kept as they were" in caplog.text
+
+
+def test_half_written_policy_is_left_alone(here: Surroundings, caplog: pytest.LogCaptureFixture) -> None:
+    here.watch.look()
+    here.watch.clock = here.watch._files[here.policy]._clock = time.time
+    here.policy.write_text("")
+    here.watch.look()
+    here.policy.write_text(POLICY.partition("rules")[0] + "rules: []\n")
+    here.watch.look()
+    assert here.accounting() == "* u-ada cms\n" and here.reconfigured == 1 and "kept" not in caplog.text
+
+
+def test_broken_edit_is_told_once(here: Surroundings, caplog: pytest.LogCaptureFixture) -> None:
+    here.policy.write_text("rules: {")
+    for _ in range(3):
+        here.watch.look()
+    assert caplog.text.count("kept as they were") == 1
+    here.policy.write_text(POLICY)
+    here.watch.look()
+    assert here.accounting() == "* u-ada cms\n"
 
 
 def test_deaf_access_point_is_told_again(here: Surroundings) -> None:
