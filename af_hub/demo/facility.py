@@ -16,11 +16,12 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 import httpx
 from rich.console import Console
@@ -29,6 +30,7 @@ from af_hub.demo.data import make_dataset
 from af_hub.demo.parts import data_folder, images_folder
 from af_hub.demo.people import demo_users
 from af_hub.demo.processes import be_guarded, end_descendants
+from af_hub.demo.revival import Revival
 from af_hub.errors import Unavailable
 from af_hub.ready import say_ready
 from af_hub.session.xrootd import PLUGIN_CONFIGURATION, PLUGIN_FILE, xrootd_environment
@@ -43,6 +45,7 @@ from af_hub.testing.xrootd import Cache, Origin, xrootd_folder
 LONGEST_FOLDER = 55
 ORIGIN_ADDRESS = "127.0.3.1"
 HUB_SECONDS = 60
+LOOK_SECONDS = 0.25
 
 
 @dataclass
@@ -55,12 +58,22 @@ class Facility:
         Where all of it lies, mode 0700.
     port
         The hub's; any free one when 0.
+    address, hostname
+        Where sites find central manager, access point, forwarder and cache; all else is for this machine only.
+    sites
+        As in :class:`~af_hub.testing.condor.RealPool`; its own when None.
+    cache_clients
+        Who may read through the cache, as a pattern of addresses.
     """
 
     checkout: Path
     folder: Path
     port: int = 0
     facility_file: Path = FACILITY
+    address: str = "127.0.0.1"
+    hostname: str = "localhost"
+    sites: Mapping[str, str] | None = None
+    cache_clients: str = "127.0.0.1"
     daemons: list[Daemon] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +82,9 @@ class Facility:
         self.plan = HubPlan(self.folder / "hub", public_port=self.port, facility=self.facility_file)
         programs = xrootd_folder()
         self.origin = Origin(programs, self.folder / "origin", data_folder(lambda _: None), ORIGIN_ADDRESS)
-        self.cache = Cache(programs, self.folder / "cache", permitted=ORIGIN_ADDRESS)
+        self.cache = Cache(
+            programs, self.folder / "cache", host=self.address, clients=self.cache_clients, permitted=ORIGIN_ADDRESS
+        )
         self.pool: RealPool | None = None
         self.forwarder: dict[str, Any] = {}
         self.iam: dict[str, Any] = {}
@@ -119,13 +134,15 @@ class Facility:
             "pool_folder": str(self.pool.folder),
             "pool_ca": str(self.pool.ca_file),
             "reader_tokens": str(self.pool.reader_token),
+            "job_environment": dict(self.pool.worker_environment),
             "origin": self.origin.url,
             "cache": self.cache.url,
         }
 
-    def dead(self) -> list[Daemon]:
-        """Parts that have ended though nobody told them to."""
-        return [daemon for daemon in self.daemons if not daemon.alive()]
+    def parts(self) -> list[Daemon]:
+        """Everything that should run. Started anew, each comes back on its address with its state."""
+        data = [server.daemon for server in (self.origin, self.cache) if server.daemon]
+        return [*self.daemons, *data, *(self.pool.daemons if self.pool else [])]
 
     def _begin(self, daemon: Daemon) -> Daemon:
         self.daemons.append(daemon)
@@ -148,7 +165,9 @@ class Facility:
     def _start_iam(self) -> None:
         folder = self.folder / "iam"
         folder.mkdir(mode=0o700)
-        self.iam = self._begin(iam_daemon(folder, [self.plan.iam_client()])).ready()
+        daemon = iam_daemon(folder, [self.plan.iam_client()], state=str(folder / "state.json"))
+        self.iam = self._begin(daemon).ready()
+        daemon.argv = [*daemon.argv, "--port", str(urlsplit(self.iam["url"]).port)]
 
     def _start_data(self) -> None:
         self.origin.start()
@@ -168,18 +187,21 @@ class Facility:
         public_key = keys.log_tail(1)
         folder = self.folder / "forwarder"
         folder.mkdir(mode=0o700)
-        argv = [sys.executable, "-m", "af_hub.forwarder.server", "--listen", "127.0.0.1:0", "--ready-fd", "{ready_fd}"]
-        argv += ["--host-key", str(folder / "host.key"), "--user-ca", public_key]
-        self.forwarder = self._begin(Daemon("forwarder", argv, folder / "log")).ready()
+        argv = [sys.executable, "-m", "af_hub.forwarder.server", "--listen", f"{self.address}:0"]
+        argv += ["--ready-fd", "{ready_fd}", "--host-key", str(folder / "host.key"), "--user-ca", public_key]
+        daemon = Daemon("forwarder", argv, folder / "log")
+        self.forwarder = self._begin(daemon).ready()
+        daemon.argv = [*argv, "--listen", f"{self.forwarder['host']}:{self.forwarder['port']}"]
 
     def _start_pool(self) -> None:
         # What a site has on its worker nodes, so that its jobs read through the cache.
         plugins = self.folder / "site-xrootd"
         plugins.mkdir(mode=0o700)
         (plugins / PLUGIN_FILE).write_text(PLUGIN_CONFIGURATION)
-        environment = xrootd_environment(self.cache.url, str(plugins))
-        self.pool = RealPool(self.folder / "pool", find_condor(), worker_environment=environment)
-        self.pool.start()
+        pool = RealPool(self.folder / "pool", find_condor(), address=self.address, hostname=self.hostname)
+        pool.worker_environment = xrootd_environment(self.cache.url, str(plugins))
+        pool.sites = pool.sites if self.sites is None else self.sites
+        self.pool = pool.start()
         self.pool.seed_issuer(ISSUER, httpx.get(self.iam["jwks"], timeout=10).raise_for_status().text)
         people = self.folder / "people.json"
         keys = ("subject", "username")
@@ -301,18 +323,15 @@ def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None) ->
 
 
 def watch(console: Console, facility: Facility) -> None:
-    """Wait until interrupted; say once of each part that it ended by itself."""
-    said: set[str] = set()
+    """Until interrupted: start again what ends by itself, and say so."""
+    revival = Revival(console.print)
     terminal = sys.stdin is not None and sys.stdin.isatty()
     while True:
-        time.sleep(1)
+        time.sleep(LOOK_SECONDS)
         # When make leads the terminal's session (ssh -t host make demo), it alone hears that the terminal is gone.
         if terminal and not sys.stdin.isatty():
             raise KeyboardInterrupt
-        for daemon in facility.dead():
-            if daemon.name not in said:
-                said.add(daemon.name)
-                console.print(f"[red]The {daemon.name} has ended[/]; its log is {daemon.log}")
+        revival.look(facility.parts())
 
 
 def describe(console: Console, facility: Facility, seconds: float) -> None:

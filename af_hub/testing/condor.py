@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping as Names
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,11 @@ class RealPool:
     prefix
         What :func:`af_hub.testing.condor_prefix.find_condor` gives.
     sites
-        Name and loopback address of each.
+        Name of each, and the address of this machine that plays its worker node; see :meth:`start_node` for others.
+    address, hostname
+        Of the central manager and the access point; clients find the address by the name.
+    collector
+        Host name and port of the central manager: of one that runs already in this folder, or as :meth:`start` finds it.
     cpus, memory
         What each site pretends to have, cores and MiB.
     worker_environment
@@ -71,7 +76,9 @@ class RealPool:
     memory: int = 16384
     worker_environment: Names[str, str] = field(default_factory=dict)
     python: str = sys.executable
-    collector: str = field(default="", init=False)
+    address: str = "127.0.0.1"
+    hostname: str = "localhost"
+    collector: str = ""
     _masters: list[Daemon] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -107,14 +114,14 @@ class RealPool:
         """
         private_folder(self.folder)
         private_folder(self.mapping_table.parent)
-        write_certificate(self.folder / "tls", "localhost", f"localhost.{self.domain}")
+        write_certificate(self.folder / "tls", self.hostname, f"{self.hostname}.{self.domain}")
         write_private(self.mapping_table, mapper.EMPTY)
         write_private(self.accounting_map, "")
         try:
             self._start_central_manager()
             self._start_access_point()
             for site, address in self.sites.items():
-                self._start_site(site, address)
+                self.start_node(site, site, address)
             self._masters[0].wait_until(self._complete, START_SECONDS)
         except BaseException:
             self.stop()
@@ -135,6 +142,11 @@ class RealPool:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def daemons(self) -> list[Daemon]:
+        """A master for each machine of the pool; started anew after its death, each comes back with its machine's state."""
+        return list(self._masters)
 
     def reconfig(self) -> None:
         """Let the access point read its configuration and the accounting map again."""
@@ -183,38 +195,44 @@ class RealPool:
         self._make_folders(CENTRAL)
         write_private(self.folder / CENTRAL / "etc/passwords.d/POOL", os.urandom(64))
         address_file = self.folder / CENTRAL / "log/.collector_address"
-        variables = {"AF_CENTRAL_MANAGER": "127.0.0.1:0", "COLLECTOR_ADDRESS_FILE": str(address_file)}
+        variables = {"AF_CENTRAL_MANAGER": f"{self.address}:0", "COLLECTOR_ADDRESS_FILE": str(address_file)}
         files = ["common.conf", "identities.conf", "central-manager.conf"]
-        master = self._start_master(CENTRAL, "127.0.0.1", variables, files)
+        master = self._start_master(CENTRAL, self.address, variables, files)
         master.wait_until(lambda: bool(read_line(address_file)), START_SECONDS)
-        self.collector = "localhost:" + read_line(address_file).strip("<>").split("?")[0].rsplit(":", 1)[1]
+        port = read_line(address_file).strip("<>").split("?")[0].rsplit(":", 1)[1]
+        self.collector = f"{self.hostname}:{port}"
+        # Whatever of it is started anew reads this: everybody else knows that port only.
+        fixed = {"AF_CENTRAL_MANAGER": f"{self.address}:{port}", "SHARED_PORT_PORT": port}
+        self._configure(CENTRAL, self.address, {**variables, **fixed}, files)
 
     def _start_access_point(self) -> None:
         self._make_folders(ACCESS)
         write_private(self.folder / ACCESS / "etc/passwords.d/ACCESS-POINT", os.urandom(64))
         variables = {"AF_SCHEDD_NAME": self.schedd, "AF_ACCOUNTING_MAP": str(self.accounting_map)}
         files = ["common.conf", "identities.conf", "access-point.conf"]
-        self._configure(ACCESS, "127.0.0.1", variables, files)
+        self._configure(ACCESS, self.address, variables, files)
         rights = ("ADVERTISE_SCHEDD", "ADVERTISE_MASTER", "READ")
         write_private(self.folder / ACCESS / "etc/tokens.d/pool", self._token(CENTRAL, "access-point", *rights))
         address = {"SCHEDD_ADDRESS_FILE": str(self.folder / ACCESS / "spool/.schedd_address")}
-        self._configure("operator", "127.0.0.1", address, ["common.conf"])
+        self._configure("operator", self.address, address, ["common.conf"])
         operator = [self._token(role, "root", "ADMINISTRATOR") for role in (CENTRAL, ACCESS)]
         write_private(self.folder / "operator/etc/tokens.d/operator", "".join(operator))
         write_private(self.reader_token, "".join(self._token(role, "reader", "READ") for role in (CENTRAL, ACCESS)))
-        self._start_master(ACCESS, "127.0.0.1", variables, files)
+        self._start_master(ACCESS, self.address, variables, files)
 
-    def _start_site(self, site: str, address: str) -> None:
+    def start_node(self, name: str, site: str, address: str, enter: Sequence[str] = ()) -> None:
+        """Start a worker node of a site in the folder ``name``; ``enter`` is a command that runs another one where the node is."""
         rights = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
-        self._make_folders(site)
-        write_private(self.folder / site / "etc/tokens.d/pool", self._token(CENTRAL, f"site-{site}", *rights))
+        self._make_folders(name)
+        write_private(self.folder / name / "etc/tokens.d/pool", self._token(CENTRAL, f"site-{site}", *rights))
         variables = {
             "AF_SITE": site,
+            "AF_UPDATE_INTERVAL": "5",
             "AF_JOB_ENVIRONMENT": describe_environment(self.worker_environment),
             "NUM_CPUS": str(self.cpus),
             "MEMORY": str(self.memory),
         }
-        self._start_master(site, address, variables, ["common.conf", "worker-node.conf"])
+        self._start_master(name, address, variables, ["common.conf", "worker-node.conf"], enter)
 
     def _token(self, role: str, name: str, *rights: str) -> str:
         """A token of the pool for ``name``, signed with the key of ``role`` and limited to ``rights``."""
@@ -229,10 +247,10 @@ class RealPool:
     def _configure(self, role: str, address: str, variables: Names[str, str], files: list[str]) -> None:
         self._make_folders(role)
         local = self.folder / role
-        hostname = "localhost" if address == "127.0.0.1" else f"{role.lower().replace('_', '-')}.{self.domain}"
+        hostname = self.hostname if address == self.address else f"{role.lower().replace('_', '-')}.{self.domain}"
         common = {
             "AF_POOL_DOMAIN": self.domain,
-            "AF_CENTRAL_MANAGER": self.collector.replace("localhost", "127.0.0.1"),
+            "AF_CENTRAL_MANAGER": self.collector.replace(self.hostname, self.address),
             "AF_TLS_CERTIFICATE": str(self.folder / "tls/tls.pem"),
             "AF_TLS_KEY": str(self.folder / "tls/tls.key"),
             "AF_TLS_CA": str(self.ca_file),
@@ -246,10 +264,12 @@ class RealPool:
         text = describe_daemons(local, self.prefix, address, hostname, {**common, **variables}, paths)
         write_private(local / "etc/condor_config", text)
 
-    def _start_master(self, role: str, address: str, variables: Names[str, str], files: list[str]) -> Daemon:
+    def _start_master(
+        self, role: str, address: str, variables: Names[str, str], files: list[str], enter: Sequence[str] = ()
+    ) -> Daemon:
         self._configure(role, address, variables, files)
         # HTCondor's daemons and jobs leave every process group that they are put into.
-        argv = [sys.executable, "-I", "-S", keeper.__file__, str(self.prefix / "usr/sbin/condor_master"), "-f"]
+        argv = [*enter, sys.executable, "-I", "-S", keeper.__file__, str(self.prefix / "usr/sbin/condor_master"), "-f"]
         local = self.folder / role
         master = Daemon(f"condor_master of {role}", argv, local / "log/master.out", self._environment(role), local)
         self._masters.append(master.start())

@@ -47,7 +47,8 @@ class Daemon:
     _ready: int | None = field(default=None, init=False, repr=False)
 
     def start(self) -> "Daemon":
-        """Start it; returns at once."""
+        """Start it, also anew after its death; returns at once."""
+        self._forget_ready()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         mine, theirs = os.pipe()
         try:
@@ -90,8 +91,7 @@ class Daemon:
                     )
                 text += chunk
         finally:
-            os.close(self._ready)
-            self._ready = None
+            self._forget_ready()
         answer: dict[str, Any] = json.loads(text)
         return answer
 
@@ -113,9 +113,7 @@ class Daemon:
 
     def stop(self, grace: float = 5, first: signal.Signals = signal.SIGTERM) -> None:
         """End it, politely for ``grace`` seconds, then its whole process group; may be called twice."""
-        if self._ready is not None:
-            os.close(self._ready)
-            self._ready = None
+        self._forget_ready()
         if self.process is None:
             return
         if self.process.poll() is None:
@@ -126,6 +124,11 @@ class Daemon:
                 pass
         kill_group(self.process.pid)
         self.process.wait()
+
+    def _forget_ready(self) -> None:
+        if self._ready is not None:
+            os.close(self._ready)
+            self._ready = None
 
     def __enter__(self) -> "Daemon":
         return self.start()

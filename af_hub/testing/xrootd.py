@@ -101,10 +101,11 @@ class Server:
     data
         What an origin serves, or where a cache keeps its blocks; ``folder/data`` when None.
     host
-        The loopback address under which clients reach it. XRootD listens on all addresses of the machine and refuses who does
-        not come from 127.0.0.1, which is where connections to any loopback address come from.
+        The address under which clients reach it. XRootD listens on all addresses of the machine.
     port
         0 takes a free one at the first start and keeps it.
+    clients
+        Who may connect, as a pattern of addresses; 127.0.0.1 is where connections to any loopback address come from.
     """
 
     programs: Path
@@ -112,6 +113,7 @@ class Server:
     data: Path | None = None
     host: str = "127.0.0.1"
     port: int = 0
+    clients: str = "127.0.0.1"
     daemon: Daemon | None = field(default=None, init=False, repr=False)
     name: ClassVar[str]
 
@@ -138,7 +140,7 @@ class Server:
             # bytes only, and its configuration takes a space for the end of a value.
             "AF_XROOTD_DATA": "/proc/self/cwd/data",
             "AF_XROOTD_RUN": "/proc/self/cwd/run",
-            "AF_XROOTD_CLIENTS": "127.0.0.1",
+            "AF_XROOTD_CLIENTS": self.clients,
         }
 
     def start(self) -> Self:
@@ -161,6 +163,7 @@ class Server:
         except Unavailable:
             self.stop()
             raise
+        self.daemon.env = self.variables()  # started anew, it takes the same port
         return self
 
     def make_folders(self) -> None:
