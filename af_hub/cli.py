@@ -1,6 +1,6 @@
 """``af-hub``: what an administrator types. Each command imports what it needs when it runs, so that ``--help`` is quick.
 
-Exit status: 0 yes or done, 1 it failed, 2 mistyped, 3 ``explain`` says that the login is refused.
+Exit status: 0 yes or done, 1 it failed, 2 mistyped, 3 no (``explain``: the login is refused; ``check site``: the site is shared).
 """
 
 import json
@@ -13,7 +13,7 @@ import click
 
 from af_hub.errors import AFError
 
-REFUSED = 3
+NO = 3
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 facility_option = click.option(
@@ -69,7 +69,59 @@ def explain(
     claims, source = people.find_claims(policy, username, claims_file, groups, database)
     rights = decide(policy, claims)
     click.echo(in_words(policy, claims, rights, source))
-    sys.exit(0 if rights.login else REFUSED)
+    sys.exit(0 if rights.login else NO)
+
+
+@main.group()
+def check() -> None:
+    """Whether something is as the facility needs it."""
+
+
+@check.command("site")
+@click.argument("site")
+@click.option(
+    "--credential",
+    "credentials",
+    type=click.File(),
+    multiple=True,
+    help="A file with a token of an IAM for the pool, or tokens of the pool, one a line. Twice, of two accounts.",
+)
+@click.option("--machine", default="", help="The worker node; when not given, the one with the most free cores.")
+@click.option("--seconds", default=180, show_default=True, help="How long the jobs may take, waiting included.")
+@click.option(
+    "--demo",
+    "demo_folder",
+    type=click.Path(path_type=Path),
+    default=CHECKOUT / ".demo",
+    help="Where a demo runs: it is taken when no credential is given.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@facility_option
+def check_site(
+    site: str,
+    credentials: tuple[TextIO, ...],
+    machine: str,
+    seconds: int,
+    demo_folder: Path,
+    as_json: bool,
+    facility_file: Path,
+) -> None:
+    """Whether jobs of two people at SITE can read each other.
+
+    Two jobs of two accounts run on one worker node, and each tries to read the other. One line for each thing: ok; shared; or open, which
+    is so nearly everywhere and does not matter. Exit status 0 when nothing is shared, 3 otherwise.
+    """
+    if credentials:
+        from af_hub.condor.check_site import plan_check
+
+        plan = plan_check(facility_file, os.environ, site, [file.read() for file in credentials])
+    else:
+        from af_hub.demo.site import plan_check_of_demo
+
+        plan = plan_check_of_demo(demo_folder, facility_file, site)
+    report = plan.run(seconds, machine)
+    click.echo(json.dumps(report.as_dict(), indent=1) if as_json else str(report))
+    sys.exit(NO if report.shared else 0)
 
 
 @main.command("demo-setup")

@@ -24,7 +24,7 @@ ACCOUNT = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
 # What daemons, operators and HTCondor itself are called in the pool (hub_config/condor): no account of a person.
 RESERVED = re.compile(
     r"(root|condor|condor_pool|operator|reader|family|child|parent|anonymous|unauthenticated|unmapped|nobody|"
-    r"access-point.*|central-manager.*|site-.*|submit-side.*|execute-side.*|negotiator-side.*)\Z"
+    r"access-point.*|af-check-.*|central-manager.*|site-.*|submit-side.*|execute-side.*|negotiator-side.*)\Z"
 )
 
 

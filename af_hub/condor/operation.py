@@ -17,6 +17,8 @@ the pool); and for
     ``constraint``, ``projection`` → ``{"ads"}``
 ``slots``
     ``constraint``, ``projection`` → ``{"ads"}``
+``run``
+    ``description`` of one job, ``folder``, where its files are, and ``seconds`` → ``{"said", "complained"}``, what it printed
 """
 
 from __future__ import annotations
@@ -26,13 +28,19 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from af_hub.condor.jobstatus import JobState, job_state
 
 if TYPE_CHECKING:
     import htcondor2
 
 CONNECT_SECONDS = 5
+POLL_SECONDS = 0.3
+OUTPUT, ERRORS = "job.out", "job.err"
 
 
 class Failed(Exception):
@@ -88,6 +96,38 @@ def submit(request: Mapping[str, Any]) -> dict[str, Any]:
         )
         raise
     return {"jobs": [f"{result.cluster()}.{number}" for number in range(result.num_procs())]}
+
+
+def run(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Submit, wait for the end, fetch what was printed, and leave nothing in the queue."""
+    import htcondor2
+
+    (job,) = submit(request)["jobs"]
+    constraint = f"ClusterId == {int(job.partition('.')[0])}"
+    schedd = find_schedd(request)
+    try:
+        wait(schedd, constraint, time.monotonic() + request["seconds"])
+        schedd.retrieve(constraint)
+        said, complained = (Path(request["folder"], name) for name in (OUTPUT, ERRORS))
+        return {"said": said.read_text(), "complained": complained.read_text()}
+    except FileNotFoundError as error:
+        raise Failed("refused", "the job ended without a word; somebody may have removed it") from error
+    finally:
+        schedd.act(htcondor2.JobAction.Remove, constraint, reason="its output was fetched, or nobody waits any more")
+
+
+def wait(schedd: htcondor2.Schedd, constraint: str, deadline: float) -> None:
+    """Wait until a spooled job has ended."""
+    state = JobState.SPOOLING
+    while time.monotonic() < deadline:
+        found = schedd.query(constraint, projection=["JobStatus", "HoldReasonCode", "HoldReason"])
+        state = job_state(found[0]) if found else JobState.ENDED
+        if state is JobState.ENDED:
+            return
+        if state is JobState.HELD:
+            raise Failed("refused", f"the job is held: {found[0].get('HoldReason')}")
+        time.sleep(POLL_SECONDS)
+    raise Failed("unavailable", f"the job has not ended in time; it is {state}")
 
 
 def remove(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,6 +208,7 @@ OPERATIONS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "remove": remove,
     "query": query,
     "slots": slots,
+    "run": run,
 }
 
 

@@ -7,12 +7,13 @@ lost may have happened.
 """
 
 import asyncio
+import base64
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,39 @@ class CondorPool:
             found = await self._call(Path(private), {"op": "remove", "constraint": constraint}, token=token)
         return int(found["removed"])
 
+    async def run(self, credential: str, description: str, files: Mapping[str, bytes], seconds: float) -> str:
+        """Submit one job, wait for its end, and return what it printed; nothing of it is left in the queue.
+
+        Parameters
+        ----------
+        credential
+            A token of an IAM, or tokens of the pool, one a line.
+        seconds
+            How long it may take, waiting included.
+
+        Raises
+        ------
+        Refused
+            When the access point does not take it, it is held, or it printed nothing.
+        Unavailable
+            When it has not ended in time.
+        """
+        with tempfile.TemporaryDirectory(prefix="af-hub-condor-", dir=self.scratch) as private:
+            folder = _write_files(Path(private) / "files", files)
+            request = {"op": "run", "folder": str(folder), "description": description, "seconds": seconds}
+            patient = replace(self, timeout=seconds + self.timeout)
+            found = await patient._call_as(Path(private), request, credential)
+        if not found["said"]:
+            raise Refused(f"the job printed nothing but: {found['complained'].strip()[-500:] or 'nothing'}")
+        return str(found["said"])
+
+    async def slot_ads(self, credential: str, constraint: str, projection: Sequence[str]) -> list[dict[str, Any]]:
+        """Slot ads, read with a credential as in :meth:`run`."""
+        request = {"op": "slots", "constraint": constraint, "projection": list(projection)}
+        with tempfile.TemporaryDirectory(prefix="af-hub-condor-", dir=self.scratch) as private:
+            ads: list[dict[str, Any]] = (await self._call_as(Path(private), request, credential))["ads"]
+        return ads
+
     async def query(self, reader_token_file: Path, constraint: str, projection: Sequence[str]) -> list[dict[str, Any]]:
         """Job ads, read with tokens of the pool (one a line)."""
         return await self._read("query", reader_token_file, constraint, projection)
@@ -107,6 +141,12 @@ class CondorPool:
             found = await self._call(Path(private), {**request, "tokens_folder": str(folder)})
         ads: list[dict[str, Any]] = found["ads"]
         return ads
+
+    async def _call_as(self, private: Path, request: Mapping[str, Any], credential: str) -> dict[str, Any]:
+        if is_iam_token(credential):
+            return await self._call(private, request, token=credential.strip())
+        folder = _write_files(private / "tokens", {"own": credential.encode()})
+        return await self._call(private, {**request, "tokens_folder": str(folder)})
 
     async def _call(self, private: Path, request: Mapping[str, Any], token: str = "") -> dict[str, Any]:
         if token:
@@ -140,6 +180,16 @@ class CondorPool:
                 child.kill()
                 await child.wait()
         return said
+
+
+def is_iam_token(credential: str) -> bool:
+    """Whether this is one token of an IAM; else it is tokens of the pool, whose issuer is no address but the pool's domain."""
+    try:
+        payload = credential.strip().split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return str(claims["iss"]).startswith("https://")
+    except (IndexError, LookupError, TypeError, ValueError) as error:
+        raise Refused("this is no token: one of an IAM, or tokens of the pool, one a line, were wanted") from error
 
 
 def _write_files(folder: Path, files: Mapping[str, bytes]) -> Path:

@@ -31,7 +31,9 @@ from af_hub.demo.parts import data_folder, images_folder
 from af_hub.demo.people import demo_users
 from af_hub.demo.processes import be_guarded, end_descendants
 from af_hub.demo.revival import Revival
+from af_hub.demo.site import FACTS
 from af_hub.errors import Unavailable
+from af_hub.files import write_private
 from af_hub.ready import say_ready
 from af_hub.session.xrootd import PLUGIN_CONFIGURATION, PLUGIN_FILE, xrootd_environment
 from af_hub.testing.condor import RealPool
@@ -134,6 +136,7 @@ class Facility:
             "pool_folder": str(self.pool.folder),
             "pool_ca": str(self.pool.ca_file),
             "reader_tokens": str(self.pool.reader_token),
+            "environment": self._environ(),
             "job_environment": dict(self.pool.worker_environment),
             "origin": self.origin.url,
             "cache": self.cache.url,
@@ -311,12 +314,14 @@ def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None) ->
         console.print("Starting IAM, XRootD, HTCondor, forwarder, hub, controller ...")
         facility.start()
         describe(console, facility, time.monotonic() - began)
+        write_private(place.folder / FACTS, json.dumps(facility.facts()))
         say_ready(ready_fd, **facility.facts())
         watch(console, facility)
     except KeyboardInterrupt:
         console.print("\nStopping ...")
     finally:
         _on_ending_signals(signal.SIG_IGN)
+        (place.folder / FACTS).unlink(missing_ok=True)
         facility.stop()
         place.leave()
     console.print("Everything is stopped.")

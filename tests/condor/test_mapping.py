@@ -106,6 +106,7 @@ def test_accounting_map_has_a_line_for_each_account() -> None:
             id="two templates meet",
         ),
         pytest.param([rule("/a", "site-{username}", "a")], [ADA], ["site-ada"], id="a site's identity"),
+        pytest.param([rule("/a", "af-check-{username}", "a")], [ADA], ["af-check-ada"], id="an account of checks"),
         pytest.param([rule("/a", "{username}", "a")], [Person(ISSUER, "1", "condor")], ["condor"], id="HTCondor's own"),
         pytest.param([rule("/a", "{username}", "a")], [Person(ISSUER, "1", "operator")], ["operator"], id="operator"),
         pytest.param(
