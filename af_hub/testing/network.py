@@ -25,6 +25,7 @@ from typing import Any, Self
 from af_hub.errors import Unavailable
 
 CENTRE, CENTRE_ADDRESS = "centre", "10.77.0.1"
+DOMAIN = "af-hub.test"
 INTERNET = "internet"
 SECONDS = 20
 TOOLS = {"unshare": "util-linux", "nsenter": "util-linux", "mount": "mount", "ip": "iproute2", "nft": "nftables"}
@@ -149,9 +150,11 @@ def _rules(name: str, rules: str) -> list[str]:
     return [f"nsenter --net=/run/netns/{name} nft -f - <<'RULES'", rules + "RULES"]
 
 
-def describe_hosts(hostname: str) -> str:
-    """The only names that there are; programs that look up their own machine's name must find it."""
-    return f"127.0.0.1 localhost {hostname}\n{CENTRE_ADDRESS} {CENTRE} {CENTRE}.af-hub.test\n"
+def describe_hosts(hostname: str, sites: Iterable[Site]) -> str:
+    """The only names that there are; programs look up their own machine's name, and the names of who dials them."""
+    lines = [f"127.0.0.1 localhost {hostname}", f"{CENTRE_ADDRESS} {CENTRE}.{DOMAIN} {CENTRE}"]
+    lines += [f"{site.public_address} {site.name.lower().replace('_', '-')}.{DOMAIN}" for site in sites]
+    return "\n".join(lines) + "\n"
 
 
 class Network:
@@ -177,7 +180,7 @@ class Network:
         """
         if lacking := sorted({package for tool, package in TOOLS.items() if not shutil.which(tool, path=PATH)}):
             raise Unavailable(f"network namespaces want the Debian packages {', '.join(lacking)}")
-        (self.folder / "hosts").write_text(describe_hosts(socket.gethostname()))
+        (self.folder / "hosts").write_text(describe_hosts(socket.gethostname(), self.sites.values()))
         # Nobody answers there, so that a look-up fails at once instead of after seconds.
         (self.folder / "resolv.conf").write_text("nameserver 127.0.0.1\n")
         # The namespaces live as long as `cat`, and that as long as the other end of its pipe, which only this process holds.
