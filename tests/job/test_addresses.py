@@ -24,6 +24,12 @@ CCB = "CCBID=10.9.9.9:9618%3faddrs%3d10.9.9.9-9618#12"
             ["10.0.0.7", "192.0.2.7"],
             id="private address first",
         ),
+        pytest.param(
+            'MyAddress = "<192.168.50.10:40145?CCBID=10.77.0.1:43427%3faddrs%3d10.77.0.1-43427%26alias%3dcm%26noUDP%26sock%3dcollector#1'
+            '&PrivNet=T2_A.af-hub.test&addrs=192.168.50.10-40145&alias=wn.site&noUDP&sock=startd_1>"\n',
+            ["192.168.50.10"],
+            id="behind a router, as HTCondor 23.9 writes it",
+        ),
         pytest.param('MyAddress = "<[2001:db8::7]:9618?noUDP>"', ["2001:db8::7"], id="IPv6"),
         pytest.param('StarterMyAddress = "<127.0.1.1:1>"', [], id="another attribute"),
         pytest.param("", [], id="no ad"),
