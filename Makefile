@@ -3,7 +3,6 @@ PYTHON ?= python3
 CHECK_ARGS ?=
 TEST_ARGS ?=
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # HTCondor as root is a system service and XRootD refuses root; inside a user namespace we are an ordinary user instead.
 ifeq ($(shell id -u),0)
@@ -15,20 +14,21 @@ endif
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' $(MAKEFILE_LIST)
 
-# The virtual environment: made anew when the lock file changes.
+# The virtual environment: made anew when the lock file changes. These modules need nothing but Python.
 .venv/stamp: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); AF Hub needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there); AF Hub needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m af_hub.demo.machine $(WANTED)
 	@echo "Making .venv from requirements.lock (about two minutes the first time) ..."
-	@$(PYTHON) -m venv --clear .venv || { echo "No venv: on Debian and Ubuntu install the package python3-venv"; exit 1; }
-	@$(PIP) --require-hashes -r requirements.lock
+	@$(PYTHON) -m af_hub.demo.environment .venv requirements.lock
 	@touch $@
 
 # This checkout in it: its commands and its pytest plugin stand in pyproject.toml.
 .venv/installed: .venv/stamp pyproject.toml
-	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m af_hub.demo.environment .venv --editable .
 	@touch $@
 
+setup: WANTED := --daemons
 setup: .venv/installed   ## everything that demo and tests need, once
 	@$(AS_USER) $(BIN)/af-hub demo-setup
 
@@ -60,4 +60,4 @@ docs: .venv/installed    ## the documentation, into docs/_build/html
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 
 clean:               ## remove what was made here; the user's cache stays
-	rm -rf .venv .images .demo .demo-* docs/_build
+	rm -rf .venv .venv.lock .images .demo .demo-* docs/_build

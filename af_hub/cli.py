@@ -1,6 +1,7 @@
 """``af-hub``: what an administrator types. Each command imports what it needs when it runs, so that ``--help`` is quick.
 
-Exit status: 0 yes or done, 1 it failed, 2 mistyped, 3 no (``explain``: the login is refused; ``check site``: the site is shared).
+Exit status: 0 yes or done, 1 it failed, 2 mistyped, 3 no (``explain``: the login is refused; ``check site``: the site is shared),
+130 interrupted.
 """
 
 import json
@@ -14,6 +15,7 @@ import click
 from af_hub.errors import AFError
 
 NO = 3
+INTERRUPTED = 130
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 facility_option = click.option(
@@ -134,7 +136,11 @@ def demo_setup(keep_going: bool) -> None:
     """Get once what the demo and the tests need: images, HTCondor, XRootD, data."""
     from af_hub.demo.parts import get_parts
 
-    failed = get_parts(CHECKOUT)
+    try:
+        failed = get_parts(CHECKOUT, keep_going)
+    except KeyboardInterrupt:
+        click.echo("Stopped; nothing half-made is left.", err=True)
+        sys.exit(INTERRUPTED)
     if failed and not keep_going:
         raise click.ClickException(f"{', '.join(failed)} could not be had; the lines above say why")
 

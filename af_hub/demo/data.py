@@ -1,8 +1,8 @@
 """The demo's data: ROOT files that look like NanoAOD, with a dimuon spectrum in which the peaks are where physics has them.
 
 Serves the hop "data": the files lie under the origin's root as ``/store/user/af-hub/dimuon-RECIPE/dimuon-N.root``. Promises: the same recipe
-gives the same events on every machine; a file is there whole or not at all; what is there already is not written again. Leaves
-serving them to :mod:`af_hub.testing.xrootd` and reading them to the welcome notebook.
+gives the same events on every machine; a file is there whole or not at all; what is there already is not written again, and two who
+want the same wait for each other. Leaves serving them to :mod:`af_hub.testing.xrootd` and reading them to the welcome notebook.
 
 A pair of muons comes from a parent: J/psi, psi(2S), one of three Upsilons, a Z boson with its natural width, or a background
 that falls with the mass. The parent decays evenly in all directions in its own frame and is boosted; then each muon's momentum
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 import time
 import zlib
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from af_hub.errors import Unavailable
+from af_hub.testing.debian import locked
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -302,6 +304,19 @@ def make_dataset(root: Path, recipe: Recipe | None = None, progress: Progress = 
     folder = root / recipe.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder.parent / f".{folder.name}.lock", progress):
+            return existing_dataset(root, recipe) or write_dataset(root, recipe, progress)
+    except OSError as error:
+        raise Unavailable(
+            f"the demo data cannot be written to {folder} ({error.strerror or error}); a folder that can be written is wanted, "
+            "with 120 MB free: set XDG_CACHE_HOME to one"
+        ) from error
+
+
+def write_dataset(root: Path, recipe: Recipe, progress: Progress) -> Dataset:
+    """Write all files, and the manifest last; what was written is taken away when one cannot be."""
+    folder = root / recipe.folder
+    try:
         (folder / MANIFEST).unlink(missing_ok=True)
         for index, name in enumerate(recipe.names()):
             progress(f"demo data: file {index + 1} of {recipe.files}")
@@ -310,10 +325,9 @@ def make_dataset(root: Path, recipe: Recipe | None = None, progress: Progress = 
         partial = folder / (MANIFEST + ".partial")
         partial.write_text(json.dumps(manifest, indent=1) + "\n")
         partial.replace(folder / MANIFEST)
-    except OSError as error:
-        raise Unavailable(
-            f"the demo data could not be written to {folder}: {error.strerror}; free about 120 MB there"
-        ) from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return Dataset(root, recipe, manifest)
 
 

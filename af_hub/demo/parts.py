@@ -1,17 +1,16 @@
 """What must be on the machine once, before a demo or the real tests can run.
 
-Images (Python environments made from their locks), HTCondor and XRootD (Debian's signed packages, unpacked without root into the
-user's cache), and the data. Each part says what it does; all are got at the same time, and a second call only looks.
+HTCondor and XRootD (Debian's signed packages, unpacked without root into the user's cache), images (Python environments made from
+their locks), and the data. What the machine lacks is said before anything is fetched. Then two parts at a time are got, each says what it
+does, and a second call only looks. The packages come first: they are quick, and where they fail, they fail within seconds.
 """
 
-import hashlib
 import os
 import shutil
-import subprocess
-import sys
+import signal
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,16 @@ from pathlib import Path
 from rich.console import Console
 
 from af_hub.demo.data import make_dataset
+from af_hub.demo.environment import make_environment
+from af_hub.demo.machine import Wishes, lacks
 from af_hub.errors import Unavailable
+from af_hub.session.processes import descendants
 from af_hub.testing.condor_prefix import find_condor
 from af_hub.testing.debian import cache_folder
 from af_hub.testing.xrootd import xrootd_folder
 
-PIP_SECONDS = 1800
 IMAGES = ("python-analysis", "python-base")
+PAUSE_SECONDS = 0.2
 
 Progress = Callable[[str], None]
 
@@ -39,35 +41,72 @@ class Part:
 
 
 def parts(checkout: Path) -> list[Part]:
-    """All of them, the slow ones first."""
+    """All of them: what may fail first, then what takes long."""
     images = [Part(f"image {name}", partial(image, checkout, name)) for name in IMAGES]
-    return [
-        *images,
-        Part("HTCondor", find_condor),
-        Part("XRootD", xrootd_folder),
-        Part("data", data_folder),
-    ]
+    return [Part("HTCondor", find_condor), Part("XRootD", xrootd_folder), *images, Part("data", data_folder)]
 
 
-def get_parts(checkout: Path) -> list[str]:
-    """Get what is missing, two at a time, and say so line by line; the names of those that could not be had."""
+def get_parts(checkout: Path, keep_going: bool = False) -> list[str]:
+    """Get what is missing, two at a time, and say so line by line.
+
+    Parameters
+    ----------
+    keep_going
+        Get the others though one part cannot be had.
+
+    Returns
+    -------
+    What could not be had, one name for each part; empty when all is there.
+    """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    began = time.monotonic()
+    missing = lacks(Wishes(checkout))
+    for sentence in missing:
+        console.print(f"[red]cannot be done here[/]: {sentence}")
+    if missing and not keep_going:
+        return ["the demo"]
+    return _get_all(parts(checkout), keep_going, console)
 
-    def get(part: Part) -> bool:
+
+def _get_all(wanted: Iterable[Part], keep_going: bool, console: Console) -> list[str]:
+    began, failed = time.monotonic(), list[str]()
+    over = False
+
+    def get(part: Part) -> None:
         def say(what: str) -> None:
-            console.print(f"[dim]{time.monotonic() - began:5.0f} s[/]  {part.name}: {what}")
+            if not over:  # what parts say that are told to end is of no use
+                console.print(f"[dim]{time.monotonic() - began:5.0f} s[/]  {part.name}: {what}")
 
         try:
             part.get(say)
         except (Unavailable, OSError) as error:
-            say(f"[red]cannot be had[/]: {error}")
-            return False
-        return True
+            if not over:
+                say(f"[red]cannot be had[/]: {error}")
+                failed.append(part.name)
+            raise
 
-    wanted = parts(checkout)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        return [part.name for part, there in zip(wanted, pool.map(get, wanted), strict=True) if not there]
+        futures = [pool.submit(get, part) for part in wanted]
+        try:
+            wait(futures, return_when=ALL_COMPLETED if keep_going else FIRST_EXCEPTION)
+        finally:
+            over = True
+            _end(futures)
+    for future in futures:
+        if not future.cancelled() and not isinstance(future.exception(), Unavailable | OSError | None):
+            future.result()
+    return failed
+
+
+def _end(futures: list[Future[None]]) -> None:
+    """Nobody waits for the rest: what runs takes away what it has half made, what has not begun does not."""
+    for future in futures:
+        future.cancel()
+    while wait(futures, timeout=PAUSE_SECONDS).not_done:
+        for pid in descendants(os.getpid()):
+            try:
+                os.kill(pid, signal.SIGINT)
+            except ProcessLookupError:
+                pass
 
 
 def images_folder(checkout: Path) -> Path:
@@ -77,27 +116,17 @@ def images_folder(checkout: Path) -> Path:
 
 def image(checkout: Path, name: str, say: Progress) -> Path:
     """The Python environment of one image, as its lock file says, with this checkout's ``af_hub`` on its path."""
-    lock = checkout / "images" / name / "requirements.lock"
     folder = images_folder(checkout) / name
     settings = checkout / "images" / "lab-overrides.json"
-    made_of = lock.read_bytes() + settings.read_bytes() + sys.version.encode()
-    stamp, wanted = folder / "lock.sha256", hashlib.sha256(made_of).hexdigest()
-    if stamp.is_file() and stamp.read_text() == wanted:
-        return folder
-    say("installing from its lock file ...")
-    shutil.rmtree(folder, ignore_errors=True)
-    python = str(folder / "bin" / "python")
-    _run([sys.executable, "-m", "venv", str(folder)])
-    _run(
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(lock)]
-    )
-    packages = next((folder / "lib").glob("python3.*/site-packages"))
-    (packages / "af_hub.pth").write_text(f"{checkout}\n")
-    lab_settings = folder / "share" / "jupyter" / "lab" / "settings"
-    lab_settings.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(settings, lab_settings / "overrides.json")
-    stamp.write_text(wanted)
-    say("ready")
+
+    def finish(folder: Path) -> None:
+        packages = next((folder / "lib").glob("python3.*/site-packages"))
+        (packages / "af_hub.pth").write_text(f"{checkout}\n")
+        lab_settings = folder / "share" / "jupyter" / "lab" / "settings"
+        lab_settings.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(settings, lab_settings / "overrides.json")
+
+    make_environment(folder, checkout / "images" / name / "requirements.lock", say, settings.read_bytes(), finish)
     return folder
 
 
@@ -106,14 +135,3 @@ def data_folder(say: Progress) -> Path:
     folder = cache_folder() / "data"
     make_dataset(folder, progress=say)
     return folder
-
-
-def _run(argv: list[str]) -> None:
-    try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=PIP_SECONDS, env={**os.environ, "PIP_NO_INPUT": "1"}
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"{' '.join(argv[:5])} ... took more than {PIP_SECONDS} s") from error
-    if done.returncode:
-        raise Unavailable(f"{' '.join(argv[:5])} ... failed:\n{done.stderr.strip()[-2000:]}")

@@ -47,7 +47,7 @@ def find_condor(progress: Progress = lambda _: None, environ: Mapping[str, str] 
     prefix = cache_folder(environ) / f"condor-{SUITE}"
     with whole_folder(prefix, f"{SUITE} {LAYOUT}", progress) as building:
         if building:
-            with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=".condor-") as folder:
+            with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=f".{prefix.name}-") as folder:
                 tree = fetch(PACKAGES, SUITE, Path(folder) / "tree", progress)
                 relocate(tree, building, prefix, progress)
     return prefix

@@ -1,7 +1,7 @@
 """Debian's signed packages in a folder, without root, on any Linux that has apt and Debian's keyring.
 
 It serves the real daemons of tests and demo (HTCondor, XRootD). It promises that what it unpacks was signed by Debian's
-archive keys, X
+archive keys, that a folder is whole or not there, and that nothing of a call that failed or was killed is left after the next one.
 
 The archive's address comes from this machine's own apt sources, or from ``AF_DEBIAN_MIRROR``.
 """
@@ -9,17 +9,21 @@ The archive's address comes from this machine's own apt sources, or from ``AF_DE
 import fcntl
 import json
 import os
+import platform
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from af_hub.errors import Unavailable
+from af_hub.session.processes import die_with
 
 Progress = Callable[[str], None]
 
@@ -28,11 +32,17 @@ RELEASES = frozenset(
     {"oldoldstable", "oldstable", "stable", "testing", "unstable", "sid", "bookworm", "trixie", "forky"}
 )
 KEYRINGS = tuple(Path("/usr/share/keyrings") / f"debian-archive-keyring.{end}" for end in ("gpg", "pgp"))
+PROGRAMS = ("apt-get", "dpkg-deb")
 MARKER = ".complete"
 UPDATE_SECONDS = 300
 DOWNLOAD_SECONDS = 1200
 UNPACK_SECONDS = 300
 LOCK_SECONDS = 1800
+# What apt and dpkg say of a disk and of a network.
+NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|File too large|enough free space")
+NO_NETWORK = re.compile(
+    r"failure resolving|Could not resolve|Could not connect|Cannot initiate|onnection (?:timed out|refused|failed)|unreachable"
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,32 @@ def find_archive(environ: Mapping[str, str] = os.environ, etc: Path = Path("/etc
     return archive
 
 
+def find_programs() -> None:
+    """See that apt and dpkg are here.
+
+    Raises
+    ------
+    Unavailable
+        When one is not; the message is for people with another Linux too.
+    """
+    missing = [program for program in PROGRAMS if not shutil.which(program)]
+    if missing:
+        raise Unavailable(
+            f"{' and '.join(missing)} missing on this machine ({system_name()}). HTCondor and XRootD are Debian's packages, which "
+            "apt-get fetches and dpkg-deb unpacks into your cache. On Debian and Ubuntu: apt install apt dpkg "
+            "debian-archive-keyring. Many other Linuxes have packages apt, dpkg and Debian's keyring too; set AF_DEBIAN_MIRROR "
+            "there. Else use a machine or a container with Debian; make test-fast needs none of this."
+        )
+
+
+def system_name() -> str:
+    """What this Linux calls itself (os-release(5))."""
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return platform.system()
+
+
 def find_keyring() -> Path:
     """Debian's archive keys, against which apt checks what it gets."""
     for path in KEYRINGS:
@@ -139,7 +175,7 @@ def fetch(packages: Sequence[str], suite: str, into: Path, progress: Progress = 
     wanted = json.dumps({"suite": suite, "packages": sorted(packages)})
     with whole_folder(into, wanted, progress) as building:
         if building:
-            with tempfile.TemporaryDirectory(dir=into.parent, prefix=".apt-") as apt:
+            with tempfile.TemporaryDirectory(dir=into.parent, prefix=f".{into.name}-") as apt:
                 for package in download(packages, suite, Path(apt), progress):
                     run(["dpkg-deb", "-x", str(package), str(building)], UNPACK_SECONDS)
     return into
@@ -149,23 +185,44 @@ def fetch(packages: Sequence[str], suite: str, into: Path, progress: Progress = 
 def whole_folder(into: Path, wanted: str, progress: Progress = lambda _: None) -> Iterator[Path | None]:
     """Give a folder to fill, which becomes ``into`` when the block ends well; None when ``into`` holds ``wanted`` already.
 
-    A lock beside ``into`` makes a second process wait for the first one's folder.
+    A lock beside ``into`` makes a second process wait for the first one's folder. What a killed process left, all that begins with
+    ``.NAME-`` beside ``into``, is taken away.
+
+    Raises
+    ------
+    Unavailable
+        When the folder cannot be written.
     """
     marker = into / MARKER
-    into.parent.mkdir(parents=True, exist_ok=True)
-    with locked(into.parent / f".{into.name}.lock", progress):
+    try:
         if marker.exists() and marker.read_text() == wanted:
             yield None
             return
-        building = Path(tempfile.mkdtemp(dir=into.parent, prefix=f".{into.name}-"))
-        try:
-            yield building
-            (building / MARKER).write_text(wanted)
-            building.chmod(0o755)
-            shutil.rmtree(into, ignore_errors=True)
-            building.rename(into)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+        into.parent.mkdir(parents=True, exist_ok=True)
+        with locked(into.parent / f".{into.name}.lock", progress):
+            if marker.exists() and marker.read_text() == wanted:
+                yield None
+                return
+            yield from _build(into, wanted)
+    except OSError as error:
+        raise Unavailable(
+            f"{into} cannot be made ({error.strerror or error}); a folder that can be written is wanted, with 500 MB free: "
+            "set XDG_CACHE_HOME to one"
+        ) from error
+
+
+def _build(into: Path, wanted: str) -> Iterator[Path]:
+    for left in into.parent.glob(f".{into.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(dir=into.parent, prefix=f".{into.name}-"))
+    try:
+        yield building
+        (building / MARKER).write_text(wanted)
+        building.chmod(0o755)
+        shutil.rmtree(into, ignore_errors=True)
+        building.rename(into)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 @contextmanager
@@ -189,13 +246,12 @@ def locked(path: Path, progress: Progress) -> Iterator[None]:
 
 def download(packages: Sequence[str], suite: str, folder: Path, progress: Progress) -> list[Path]:
     """Download and verify ``packages`` and all that they depend on, as if nothing were installed here."""
-    for program in ("apt-get", "dpkg-deb"):
-        if not shutil.which(program):
-            raise Unavailable(f"{program} is missing, so Debian's packages cannot be had on this machine")
+    find_programs()
+    source = f"deb [signed-by={find_keyring()}] {find_archive()} {suite} main\n"
     for name in ("lists/partial", "cache/archives/partial", "etc/apt.conf.d", "etc/preferences.d", "state"):
         (folder / name).mkdir(parents=True)
     (folder / "state/status").touch()
-    (folder / "sources.list").write_text(f"deb [signed-by={find_keyring()}] {find_archive()} {suite} main\n")
+    (folder / "sources.list").write_text(source)
     apt_get = ["apt-get", "-qq", "-y", *(f"-o{option}" for option in private_apt(folder))]
     progress(f"reading the package lists of Debian {suite}")
     run([*apt_get, "update"], UPDATE_SECONDS)
@@ -219,6 +275,7 @@ def private_apt(folder: Path) -> list[str]:
         "APT::Install-Recommends=false",
         "Acquire::Languages=none",
         "Acquire::Retries=3",
+        "Acquire::http::Timeout=15",
         "APT::Sandbox::User=",
         "Debug::NoLocking=1",
         "APT::Update::Error-Mode=any",
@@ -235,11 +292,22 @@ def run(argv: Sequence[str], timeout: float) -> str:
             timeout=timeout,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "LC_ALL": "C"},
+            preexec_fn=partial(die_with, os.getpid(), signal.SIGTERM),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{argv[0]} could not finish: {error}") from error
     if done.returncode:
-        raise Unavailable(
-            f"{argv[0]} failed with status {done.returncode}:\n{(done.stderr or done.stdout).strip()[-2000:]}"
-        )
+        raise Unavailable(why_it_failed(argv[0], done.returncode, (done.stderr or done.stdout).strip()))
     return done.stdout
+
+
+def why_it_failed(program: str, status: int, output: str) -> str:
+    """A sentence from what apt or dpkg printed; all of it when we do not know better."""
+    if line := next((line for line in output.splitlines() if NO_SPACE.search(line)), None):
+        return f"a disk got full ({line.strip()}); free 500 MB, or set XDG_CACHE_HOME to a folder on another disk"
+    if line := next((line for line in output.splitlines() if NO_NETWORK.search(line)), None):
+        return (
+            f"{program} reaches no Debian archive ({line.strip()}). Is this machine online? A proxy is set in apt's configuration; "
+            "AF_DEBIAN_MIRROR names another archive"
+        )
+    return f"{program} failed with status {status}:\n{output[-2000:]}"

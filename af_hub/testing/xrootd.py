@@ -61,7 +61,7 @@ def xrootd_folder(progress: Progress = lambda _: None) -> Path:
     into = debian.cache_folder() / f"xrootd-{SUITE}"
     with debian.whole_folder(into, f"{SUITE} {' '.join(PACKAGES)}", progress) as building:
         if building:
-            with TemporaryDirectory(dir=into.parent, prefix=".apt-") as apt:
+            with TemporaryDirectory(dir=into.parent, prefix=f".{into.name}-") as apt:
                 for package in debian.download(PACKAGES, SUITE, Path(apt), progress):
                     debian.run(["dpkg-deb", "-x", str(package), str(building)], debian.UNPACK_SECONDS)
             prune(building)

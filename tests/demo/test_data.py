@@ -137,5 +137,5 @@ def test_no_partial_file_stays(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "store").write_text("a file where a folder should be")
 
-    with pytest.raises(Unavailable, match="free about 120 MB"):
+    with pytest.raises(Unavailable, match="120 MB free: set XDG_CACHE_HOME"):
         make_dataset(tmp_path, SMALL)
