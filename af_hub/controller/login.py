@@ -1,8 +1,8 @@
 """Who asks: a hub token in a header, or a browser that logged in through the hub.
 
 Serves the hop browser or session → controller. A browser's hub token stays here, in memory; the browser holds a random number only.
-Whoever logs out at the hub, or loses the right to the controller, is out here within seconds, since the token is shown to the hub
-again and again. OAuth with PKCE is JupyterHub's own (:class:`jupyterhub.services.auth.HubOAuth`).
+Whoever logs out at the hub in this browser is out here at once, and whoever loses the right to the controller within seconds, since
+the token is shown to the hub again and again. OAuth with PKCE is JupyterHub's own (:class:`jupyterhub.services.auth.HubOAuth`).
 """
 
 import hashlib
@@ -27,6 +27,8 @@ SESSION_SECONDS = 12 * 3600
 SESSIONS_AT_MOST = 10_000
 STATE_SECONDS = 600
 PATH_LENGTH = 256
+HUB_SESSION = "jupyterhub-session-id"
+"""JupyterHub's cookie for all its services: another at each login, and gone after a logout."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class BrowserSession:
     token: str = field(repr=False)
     csrf_key: bytes = field(repr=False)
     ends_at: float
+    hub_session: str = field(default="", repr=False)
 
     def csrf_token(self) -> str:
         """What a form must send back; a page of another origin cannot read it."""
@@ -87,7 +90,8 @@ class Login:
         session = self._sessions.get(number)
         if session is None:
             return None
-        person = await self._hub.whoami(session.token) if self._clock() < session.ends_at else None
+        ended = self._clock() >= session.ends_at or request.cookies.get(HUB_SESSION, "") != session.hub_session
+        person = None if ended else await self._hub.whoami(session.token)
         if person is None:
             self._sessions.pop(number, None)
             return None
@@ -142,17 +146,18 @@ class Login:
             raise Unavailable(f"the hub did not finish the login ({error.status_code})") from None
         _admitted(await self._hub.whoami(token), "The hub does not know the person who logged in.")
         answer = RedirectResponse(back if urlsplit(back).path.startswith(self._prefix) else self._prefix, 302)
-        self._set(answer, self._cookie, self._begin(token), SESSION_SECONDS)
+        number = self._begin(token, request.cookies.get(HUB_SESSION, ""))
+        self._set(answer, self._cookie, number, SESSION_SECONDS)
         answer.delete_cookie(self._state_cookie, path=self._prefix)
         return answer
 
-    def _begin(self, token: str) -> str:
+    def _begin(self, token: str, hub_session: str) -> str:
         now = self._clock()
         self._sessions = {number: one for number, one in self._sessions.items() if one.ends_at > now}
         if len(self._sessions) >= SESSIONS_AT_MOST:
             del self._sessions[next(iter(self._sessions))]
         number = secrets.token_urlsafe(32)
-        self._sessions[number] = BrowserSession(token, secrets.token_bytes(32), now + SESSION_SECONDS)
+        self._sessions[number] = BrowserSession(token, secrets.token_bytes(32), now + SESSION_SECONDS, hub_session)
         return number
 
     def _set(self, answer: Response, name: str, value: str, seconds: int) -> None:

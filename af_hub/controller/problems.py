@@ -1,8 +1,12 @@
-"""Errors as the REST API tells them: problem details (RFC 9457) with a sentence for people, and never what was sent."""
+"""Errors: a page for people who went to an address with a browser, problem details (RFC 9457) for programs.
+
+Both hold the same sentence, and never what was sent.
+"""
 
 import logging
+from collections.abc import Callable
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -24,6 +28,9 @@ TITLES = {
     502: "No sensible answer",
     503: "Not available now",
 }
+SENTENCES = {404: "There is nothing at this address.", 405: "That cannot be done at this address."}
+"""For what the framework refuses before any route of ours is asked."""
+
 STATUS = ((LoginRequired, 401), (Refused, 403), (BadKey, 422), (Unavailable, 503))
 
 
@@ -48,28 +55,39 @@ def status_of(error: AFError) -> int:
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
-def add_problems(app: FastAPI) -> None:
-    """Answer every error of ``app`` with a problem."""
+def for_people(request: Request) -> bool:
+    """Whether somebody went there with a browser: the API and what a page loads want no page."""
+    navigates = request.headers.get("sec-fetch-mode", "navigate") == "navigate"
+    return navigates and "text/html" in request.headers.get("accept", "") and "/api/" not in request.url.path
+
+
+def add_problems(app: FastAPI, page: Callable[[Request, int, str, str], Response]) -> None:
+    """Answer every error of ``app`` with a problem; ``page`` makes a page of request, status, title and sentence."""
+
+    def answer(request: Request, status: int, detail: str) -> Response:
+        if for_people(request):
+            return page(request, status, TITLES.get(status, "Problem"), detail)
+        return problem(status, detail)
 
     @app.exception_handler(Problem)
-    async def _problem(_: Request, error: Problem) -> JSONResponse:
-        return problem(error.status, error.detail)
+    async def _problem(request: Request, error: Problem) -> Response:
+        return answer(request, error.status, error.detail)
 
     @app.exception_handler(AFError)
-    async def _ours(_: Request, error: AFError) -> JSONResponse:
-        return problem(status_of(error), str(error))
+    async def _ours(request: Request, error: AFError) -> Response:
+        return answer(request, status_of(error), str(error))
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail))
+    async def _http(request: Request, error: HTTPException) -> Response:
+        return answer(request, error.status_code, SENTENCES.get(error.status_code, str(error.detail)))
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return problem(422, "; ".join(_sentence(mistake) for mistake in error.errors()))
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        return answer(request, 422, "; ".join(_sentence(mistake) for mistake in error.errors()))
 
     @app.exception_handler(Exception)
-    async def _fault(request: Request, error: Exception) -> JSONResponse:
-        return problem(500, "The controller made a mistake; its log says more.")
+    async def _fault(request: Request, error: Exception) -> Response:
+        return answer(request, 500, "The controller made a mistake; its log says more.")
 
 
 def _sentence(mistake: dict[str, object]) -> str:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, FastAPI
 
-from af_hub.controller import api, dashboard, page
+from af_hub.controller import api, dashboard, look, page
 from af_hub.controller.guard import Guard
 from af_hub.controller.parts import Parts
 from af_hub.controller.problems import add_problems
@@ -31,5 +31,5 @@ def create_app(parts: Parts) -> FastAPI:
     for router in (health, api.router, dashboard.router, page.router):
         app.include_router(router, prefix=parts.prefix.rstrip("/"))
     app.add_middleware(Guard)
-    add_problems(app)
+    add_problems(app, look.problem_page)
     return app

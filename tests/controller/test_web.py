@@ -122,12 +122,87 @@ async def test_a_login_that_this_browser_did_not_begin(world):
         assert (await attacker.get(f"{ORIGIN}{back}")).status_code == 403, "a state works once"
 
 
+async def test_the_list_is_for_our_page_only(world, running):
+    async with browser(world) as api:
+        await log_in(world, api)
+        token = csrf_token((await api.get("")).text)
+        ours = await api.get("list", headers={"x-csrf-token": token, "sec-fetch-mode": "cors"})
+        assert ours.status_code == 200 and running in ours.text and "<html" not in ours.text
+        for headers in ({}, {"x-csrf-token": "0" * 64}, {"x-csrf-token": token, "sec-fetch-site": "same-site"}):
+            answer = await api.get("list", headers=headers)
+            assert answer.status_code == 403 and running not in answer.text
+    async with browser(world) as nobody:
+        answer = await nobody.get("list", headers={"x-csrf-token": token})
+        assert answer.status_code == 401 and running not in answer.text
+
+
+async def test_the_page_loads_its_own_script_and_nothing_else(world):
+    async with browser(world) as api:
+        await log_in(world, api)
+        page = await api.get("")
+        assert (
+            "'unsafe" not in page.headers["content-security-policy"]
+            and "*" not in page.headers["content-security-policy"]
+        )
+        assert f"script-src {ORIGIN}{PREFIX}static/;" in page.headers["content-security-policy"]
+        for name, kind in (("page.js", "text/javascript"), ("page.css", "text/css")):
+            assert f"{PREFIX}static/{name}" in page.text
+            assert (await api.get(f"static/{name}")).headers["content-type"].startswith(kind)
+        assert (await api.get("static/../page.py")).status_code == (await api.get("static/look.py")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path, status, sentence",
+    [
+        pytest.param("nonsense", 404, "There is nothing at this address.", id="no route"),
+        pytest.param(f"clusters/{'0' * 32}/dashboard/status", 404, "no such Dask cluster of yours", id="no cluster"),
+        pytest.param(f"clusters/{'0' * 32}/close", 405, "cannot be done at this address", id="another method"),
+        pytest.param("oauth_callback", 403, "not begun in this browser", id="a login of nobody"),
+        pytest.param("<b>bold</b>", 404, "There is nothing at this address.", id="markup"),
+    ],
+)
+async def test_errors_are_pages_for_people_and_json_for_programs(world, path, status, sentence):
+    people, programs = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}, {"accept": "*/*"}
+    async with browser(world) as api:
+        await log_in(world, api)
+        page = await api.get(path, headers=people)
+        assert page.status_code == status and page.headers["content-type"].startswith("text/html")
+        assert sentence in page.text and f'href="{PREFIX}"' in page.text and "<b>" not in page.text
+        assert "script-src" in page.headers["content-security-policy"]
+        assert (await api.get(path, headers=programs)).json()["status"] == status
+        assert (await api.get(path, headers=people | {"sec-fetch-mode": "no-cors"})).json()["status"] == status
+        assert (await api.get(f"api/{path}", headers=people)).json()["title"]
+
+
+async def test_a_fault_of_ours_is_a_page_too(world, monkeypatch):
+    async with browser(world) as api:
+        await log_in(world, api)
+        monkeypatch.setattr(world.parts.store, "of_owner", lambda owner: 1 / 0)
+        transport = httpx.ASGITransport(world.app, raise_app_exceptions=False)
+        cookies = dict(api.cookies)
+    async with httpx.AsyncClient(transport=transport, base_url=f"{ORIGIN}{PREFIX}", cookies=cookies) as api:
+        answer = await api.get("", headers={"accept": "text/html"})
+        assert answer.status_code == 500 and "its log says more" in answer.text and "ZeroDivision" not in answer.text
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
 async def test_logging_out_at_the_hub_ends_it_here(world):
     async with browser(world) as api:
         await log_in(world, api)
         world.hub.tokens.clear()
         clock = world.parts.hub._clock
         world.parts.hub._clock = lambda: clock() + 11
+        assert (await api.get("")).status_code == 302
+
+
+async def test_logging_out_in_this_browser_ends_it_here_at_once(world):
+    async with browser(world) as api:
+        api.cookies.set("jupyterhub-session-id", "one", domain="hub.test", path="/")
+        await log_in(world, api)
+        assert (await api.get("")).status_code == 200
+        api.cookies.delete("jupyterhub-session-id")
+        assert (await api.get("")).status_code == 302
+        api.cookies.set("jupyterhub-session-id", "two", domain="hub.test", path="/")
         assert (await api.get("")).status_code == 302
 
 

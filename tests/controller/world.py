@@ -67,6 +67,8 @@ class World:
     app: object = None
     owner: str = ""
     clients: list = field(default_factory=list)
+    origin: str = ""
+    """Where a real browser finds the controller, when there is one."""
 
     def start(self):
         state = self.folder / "state"
@@ -84,7 +86,7 @@ class World:
             hub_host=self.hub.url,
             hub_prefix="/hub/",
             oauth_client_id="service-af-controller",
-            oauth_redirect_uri=f"{PREFIX}oauth_callback",
+            oauth_redirect_uri=f"{self.origin}{PREFIX}oauth_callback",
         )
         self.parts = Parts(
             store=store,
@@ -97,7 +99,7 @@ class World:
             state=state,
             policy=policy,
             forwarder=FORWARDER,
-            public_url=f"{ORIGIN}{PREFIX}",
+            public_url=f"{self.origin or ORIGIN}{PREFIX}",
             clock=self.clock,
         )
         self.app = create_app(self.parts)
