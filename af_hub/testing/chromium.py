@@ -170,8 +170,9 @@ class Person:
 
     def keyboard_faults(self) -> list[str]:
         """What is wrong with the way of the key Tab over this page, from its beginning to its end."""
+        # A focused body is where Tab begins anew.
         self.browser.execute_script(
-            "document.activeElement.blur(); window.getSelection().removeAllRanges(); scrollTo(0, 0)"
+            "const body = document.body; body.tabIndex = -1; body.focus(); body.removeAttribute('tabindex'); scrollTo(0, 0)"
         )
         stops, faults, places = self.focus()["stops"], [], []
         for _ in stops:

@@ -13,7 +13,8 @@ const here = document.activeElement;
 const name = (element) => element.textContent.replace(/\s+/g, " ").trim().slice(0, 40) || element.getAttribute("aria-label") || element.value || element.tagName;
 function ringed(element) {
   const style = getComputedStyle(element);
-  return (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2) || false;
+  // "auto" is the browser's own ring.
+  return style.outlineStyle === "auto" || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2);
 }
 let visible = false;
 for (let at = here, far = 0; at && far < 4; at = at.parentElement, far += 1) visible ||= ringed(at);
