@@ -14,7 +14,8 @@
     ├── JobKitError             the files that came with a job of a Dask cluster cannot be used
     ├── ClusterFailed           a Dask cluster did not come up, or is over
     └── Unavailable             another system does not answer, or answers nonsense
-        └── EndpointAway        nobody offers that endpoint of a Dask cluster at this moment
+        ├── EndpointAway        nobody offers that endpoint of a Dask cluster at this moment
+        └── PoolAway            the batch system does not answer; what it was asked for may have happened
 
 A message names what was found, what was wanted, and what to change. Details for the administrator go to the log, not here.
 """
@@ -71,6 +72,10 @@ class EndpointRefused(Refused):
 
 class EndpointAway(Unavailable):
     """Nobody offers this endpoint at the forwarder now: its job waits, lost its way, or is over."""
+
+
+class PoolAway(Unavailable):
+    """The batch system did not answer in time; what it was asked for may have happened."""
 
 
 class JobKitError(AFError):

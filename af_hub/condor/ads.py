@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from af_hub.condor.jobstatus import JobState, job_state
+from af_hub.condor.why import Ending, held_because, read_ending
 
 MIB = 2**20
 # Everybody can write any attribute into their own jobs: what cannot be ours, or is far too long, is not even fetched.
 DASK_JOBS = (
     "isString(AFCluster) && size(AFCluster) == 32 && isString(AFRole) && size(AFRole) < 16"
     ' && size(AFWorker ?: "") < 64 && size(HoldReason ?: "") < 10000'
+    ' && size(AFSays ?: "") < 10000 && size(RemoveReason ?: "") < 10000'
 )
 DASK_CLUSTER = re.compile(r"[0-9a-f]{32}", re.ASCII)
-REASON_LENGTH = 500
+SAYS_LENGTH = 2000
+ENDING_ATTRIBUTES = ("JobStatus", "ExitCode", "ExitBySignal", "ExitSignal", "RemoveReason")
 JOB_ATTRIBUTES = (
     "ClusterId",
     "ProcId",
@@ -29,6 +32,9 @@ JOB_ATTRIBUTES = (
     "AFCluster",
     "AFRole",
     "AFWorker",
+    "AFSays",
+    "NumJobStarts",
+    *ENDING_ATTRIBUTES[1:],
 )
 # A partitionable slot's ad holds what is left of it; the dynamic ones that were cut off are counted by that.
 SLOTS = 'SlotType isnt "Dynamic"'
@@ -54,9 +60,15 @@ class DaskJob:
     account
         The HTCondor account that it belongs to.
     reason
-        Why it is held; empty otherwise.
+        Why it is held, as a clause; empty otherwise.
     since
         When it got into this state, seconds since the epoch.
+    says
+        What the job itself wrote into its ad (:mod:`af_hub.job.start`).
+    starts
+        How often it has been started.
+    ending
+        How it ended; None while it has not.
     """
 
     id: str
@@ -67,16 +79,36 @@ class DaskJob:
     account: str
     reason: str
     since: float
+    says: str = ""
+    starts: int = 0
+    ending: Ending | None = None
+
+
+@dataclass(frozen=True)
+class NodeSlot:
+    """A slot of one worker node, with the ones that were cut off from it; memory in bytes."""
+
+    cores: int
+    cores_free: int
+    memory: int
+    memory_free: int
 
 
 @dataclass(frozen=True)
 class SiteSlots:
     """What a site has at this moment; memory in bytes."""
 
-    cores: int = 0
-    cores_free: int = 0
-    memory: int = 0
-    memory_free: int = 0
+    slots: tuple[NodeSlot, ...] = ()
+
+    @property
+    def cores(self) -> int:
+        """Cores of all slots."""
+        return sum(slot.cores for slot in self.slots)
+
+    @property
+    def cores_free(self) -> int:
+        """Cores that no job has."""
+        return sum(slot.cores_free for slot in self.slots)
 
 
 def these_jobs(ids: Iterable[str]) -> str:
@@ -112,23 +144,32 @@ def read_job(ad: Mapping[str, Any]) -> DaskJob:
         role=str(ad.get("AFRole") or ""),
         worker=str(ad.get("AFWorker") or ""),
         account=str(ad["Owner"]),
-        reason=str(ad.get("HoldReason") or "")[:REASON_LENGTH] if state is JobState.HELD else "",
+        reason=_held_because(ad) if state is JobState.HELD else "",
         since=float(ad.get("EnteredCurrentStatus") or 0),
+        says=str(ad.get("AFSays") or "")[:SAYS_LENGTH],
+        starts=int(ad.get("NumJobStarts") or 0),
+        ending=read_ending(ad) if state is JobState.ENDED else None,
     )
+
+
+def _held_because(ad: Mapping[str, Any]) -> str:
+    return held_because(int(ad.get("HoldReasonCode") or 0), str(ad.get("HoldReason") or ""))
 
 
 def read_slots(ads: Iterable[Mapping[str, Any]]) -> dict[str, SiteSlots]:
     """What each site has, of ads with :data:`SLOT_ATTRIBUTES`; slots without ``SiteName`` are left out."""
-    sites: dict[str, SiteSlots] = {}
+    sites: dict[str, tuple[NodeSlot, ...]] = {}
     for ad in ads:
-        if not ad.get("SiteName"):
-            continue
-        free = ad.get("PartitionableSlot") or ad.get("State") == "Unclaimed"
-        so_far = sites.get(ad["SiteName"], SiteSlots())
-        sites[ad["SiteName"]] = SiteSlots(
-            cores=so_far.cores + ad["TotalSlotCpus"],
-            cores_free=so_far.cores_free + (ad["Cpus"] if free else 0),
-            memory=so_far.memory + ad["TotalSlotMemory"] * MIB,
-            memory_free=so_far.memory_free + (ad["Memory"] if free else 0) * MIB,
-        )
-    return sites
+        if ad.get("SiteName"):
+            sites[ad["SiteName"]] = (*sites.get(ad["SiteName"], ()), _read_slot(ad))
+    return {site: SiteSlots(slots) for site, slots in sites.items()}
+
+
+def _read_slot(ad: Mapping[str, Any]) -> NodeSlot:
+    free = ad.get("PartitionableSlot") or ad.get("State") == "Unclaimed"
+    return NodeSlot(
+        cores=ad["TotalSlotCpus"],
+        cores_free=ad["Cpus"] if free else 0,
+        memory=ad["TotalSlotMemory"] * MIB,
+        memory_free=ad["Memory"] * MIB if free else 0,
+    )

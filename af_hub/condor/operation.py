@@ -15,6 +15,8 @@ the pool); and for
     ``constraint`` → ``{"removed", "denied"}``
 ``query``
     ``constraint``, ``projection`` → ``{"ads"}``
+``history``
+    ``constraint``, ``projection`` → ``{"ads"}`` of jobs that have left the queue
 ``slots``
     ``constraint``, ``projection`` → ``{"ads"}``
 ``run``
@@ -25,7 +27,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import sys
 import time
@@ -34,11 +35,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from af_hub.condor.jobstatus import JobState, job_state
+from af_hub.condor.why import why_failed
 
 if TYPE_CHECKING:
     import htcondor2
 
-CONNECT_SECONDS = 5
+CONNECT_SECONDS = 3
+HISTORY_AT_MOST = 10
 POLL_SECONDS = 0.3
 OUTPUT, ERRORS = "job.out", "job.err"
 
@@ -135,8 +138,20 @@ def remove(request: Mapping[str, Any]) -> dict[str, Any]:
     import htcondor2
 
     reason = request.get("reason", "removed by AF Hub for its owner")
-    found = find_schedd(request).act(htcondor2.JobAction.Remove, request["constraint"], reason=reason)
+    schedd = find_schedd(request)
+    try:
+        found = schedd.act(htcondor2.JobAction.Remove, request["constraint"], reason=reason)
+    except htcondor2.HTCondorException as error:
+        # It says "Error when performing action on the schedd" and no more; the answer to a question says whether it is there.
+        schedd.query("False", projection=["ClusterId"])
+        raise Failed("refused", "the access point does not let you change jobs there") from error
     return {"removed": found["TotalSuccess"], "denied": found["TotalPermissionDenied"]}
+
+
+def history(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Ads of jobs that have left the queue."""
+    ads = find_schedd(request).history(request["constraint"], list(request["projection"]), match=HISTORY_AT_MOST)
+    return {"ads": [simple(ad) for ad in ads]}
 
 
 def query(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,25 +203,11 @@ def reachable(collector: str) -> bool:
     return True
 
 
-def explain(message: str, collector: str) -> Failed:
-    """What HTCondor's message means. It says the same for a daemon that is down and one that refuses the token."""
-    if refusal := re.search(r"\w+:-?\d+:(.*?)(?:\||$)", message, re.DOTALL):
-        return Failed("refused", f"the access point refused: {refusal[1].strip()}")
-    if "communication" not in message.lower() and "connect" not in message.lower():
-        return Failed("refused", f"the access point refused: {message}")
-    if not reachable(collector):
-        return Failed("unavailable", f"the HTCondor pool at {collector} does not answer")
-    return Failed(
-        "refused",
-        "the HTCondor pool did not accept the token: it is over, not meant for this pool, lacks the compute.* scopes, "
-        "or its owner has no account there",
-    )
-
-
 OPERATIONS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "submit": submit,
     "remove": remove,
     "query": query,
+    "history": history,
     "slots": slots,
     "run": run,
 }
@@ -225,7 +226,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     except Failed as error:
         failed = error
     except htcondor2.HTCondorException as error:
-        failed = explain(str(error), request["collector"])
+        failed = Failed(*why_failed(str(error), request["collector"], reachable(request["collector"])))
     return {"error": {"kind": failed.kind, "message": str(failed)}}
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from af_hub.condor.ads import (
     DASK_JOBS,
+    ENDING_ATTRIBUTES,
     JOB_ATTRIBUTES,
     SLOT_ATTRIBUTES,
     SLOTS,
@@ -26,11 +27,17 @@ from af_hub.condor.ads import (
     SiteSlots,
     read_jobs,
     read_slots,
+    these_jobs,
 )
-from af_hub.errors import Refused, Unavailable
+from af_hub.condor.why import Ending, read_ending
+from af_hub.errors import PoolAway, Refused
 from af_hub.files import write_private
 
-CALL_SECONDS = 30.0
+CALL_SECONDS = 8.0
+"""That anything else may take; whoever asked for a Dask cluster hears within ten that there will be none."""
+
+MANY_SECONDS = 0.05
+"""... and for each file of a submit more."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +79,32 @@ class CondorPool:
         ------
         Refused
             When the access point does not take the token or the jobs.
-        Unavailable
+        PoolAway
             When there was no answer in time; the jobs may be in the queue.
         """
         with tempfile.TemporaryDirectory(prefix="af-hub-condor-", dir=self.scratch) as private:
             folder = _write_files(Path(private) / "files", files)
             request = {"op": "submit", "folder": str(folder), "description": description}
-            found = await self._call(Path(private), request, token=token)
+            patient = replace(self, timeout=self.timeout + MANY_SECONDS * len(files))
+            found = await patient._call(Path(private), request, token=token)
         return tuple(found["jobs"])
 
     async def remove(self, token: str, constraint: str) -> int:
-        """Remove the jobs of the token's owner that match; how many that were. Jobs of others are not touched."""
+        """Remove the jobs of the token's owner that match; how many that were.
+
+        Raises
+        ------
+        Refused
+            When there are jobs of another account among them, which stay; those of the owner are removed all the same.
+        PoolAway
+            When there was no answer in time.
+        """
         with tempfile.TemporaryDirectory(prefix="af-hub-condor-", dir=self.scratch) as private:
             found = await self._call(Path(private), {"op": "remove", "constraint": constraint}, token=token)
+        if denied := int(found["denied"]):
+            raise Refused(
+                f"HTCondor does not let you remove {denied} job{'s' if denied > 1 else ''}, which another account than yours owns"
+            )
         return int(found["removed"])
 
     async def run(self, credential: str, description: str, files: Mapping[str, bytes], seconds: float) -> str:
@@ -101,7 +121,7 @@ class CondorPool:
         ------
         Refused
             When the access point does not take it, it is held, or it printed nothing.
-        Unavailable
+        PoolAway
             When it has not ended in time.
         """
         with tempfile.TemporaryDirectory(prefix="af-hub-condor-", dir=self.scratch) as private:
@@ -127,6 +147,11 @@ class CondorPool:
     async def jobs(self, reader_token_file: Path) -> list[DaskJob]:
         """All jobs of Dask clusters in the queue."""
         return list(read_jobs(await self.query(reader_token_file, DASK_JOBS, JOB_ATTRIBUTES)))
+
+    async def ending(self, reader_token_file: Path, job: str) -> Ending | None:
+        """How a job ended that is not in the queue any more; None when the access point does not remember it."""
+        ads = await self._read("history", reader_token_file, these_jobs([job]), ENDING_ATTRIBUTES)
+        return read_ending(ads[0]) if ads else None
 
     async def slots(self, reader_token_file: Path) -> dict[str, SiteSlots]:
         """What each site has, by ``SiteName``."""
@@ -156,11 +181,11 @@ class CondorPool:
         try:
             found: dict[str, Any] = json.loads(said)
         except ValueError as error:
-            raise Unavailable("the HTCondor operation ended without an answer") from error
+            raise PoolAway("the HTCondor operation ended without an answer") from error
         if "error" not in found:
             return found
         kind, message = found["error"]["kind"], found["error"]["message"]
-        raise (Unavailable if kind == "unavailable" else Refused)(message)
+        raise (PoolAway if kind == "unavailable" else Refused)(message)
 
     async def _child(self, request: bytes) -> bytes:
         # -P: a file in the working folder is never imported.
@@ -174,7 +199,7 @@ class CondorPool:
         try:
             said, _ = await asyncio.wait_for(child.communicate(request), self.timeout)
         except TimeoutError as error:
-            raise Unavailable(f"the HTCondor pool did not answer within {self.timeout:g} s") from error
+            raise PoolAway(f"the HTCondor pool did not answer within {self.timeout:g} s") from error
         finally:
             if child.returncode is None:
                 child.kill()

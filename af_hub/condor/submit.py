@@ -33,7 +33,9 @@ class JobDescription:
     site
         ``SiteName`` of the worker nodes where it may run.
     python
-        Python of the image at the site; it runs ``module``.
+        Python of the image at the site.
+    arguments
+        What it is called with.
     files
         Names of the spooled files.
     memory, disk
@@ -50,7 +52,7 @@ class JobDescription:
     role: str
     site: str
     python: PurePath
-    module: str
+    arguments: tuple[str, ...]
     files: tuple[str, ...]
     cores: int
     memory: int
@@ -76,7 +78,7 @@ def describe_job(job: JobDescription) -> str:
         "batch_name": f"Dask {job.cluster[:8]} {job.role}",
         "executable": plain(str(job.python)),
         "transfer_executable": "False",
-        "arguments": quote_arguments(["-m", job.module]),
+        "arguments": quote_arguments(job.arguments),
         "should_transfer_files": "YES",
         "when_to_transfer_output": "ON_EXIT",
         "transfer_input_files": ", ".join(files),
@@ -104,6 +106,8 @@ def _of_role(job: JobDescription) -> dict[str, str]:
     if job.workers:
         return {"+AFWorker": '"$(AFName)"'}
     return {
+        # The job may say in its own ad why it ends (af_hub.job.start); what the access point calls immutable stays as it is.
+        "+WantRemoteUpdates": "True",
         "on_exit_hold": "ExitBySignal || ExitCode != 0",
         "on_exit_hold_reason": 'ExitBySignal ? strcat("the job agent was ended by signal ", ExitSignal) '
         ': strcat("the job agent ended with status ", ExitCode)',

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from af_hub.condor.ads import SiteSlots
 from af_hub.controller.choices import Choice, check_choice, check_count, check_size
 from af_hub.controller.hub import Person
 from af_hub.controller.keys import ClusterKeys, new_cluster_id
 from af_hub.controller.model import Cluster
 from af_hub.controller.parts import Parts
-from af_hub.controller.pool import Slots
 from af_hub.controller.problems import Problem
 from af_hub.controller.states import State
 from af_hub.errors import AFError, Refused, Unavailable
@@ -180,8 +180,8 @@ async def list_sites(caller: Caller, parts: Controller) -> list[SiteView]:
     ]
 
 
-async def _slots(pools: set[str], parts: Parts) -> dict[str, Slots]:
-    found: dict[str, Slots] = {}
+async def _slots(pools: set[str], parts: Parts) -> dict[str, SiteSlots]:
+    found: dict[str, SiteSlots] = {}
     for pool in pools:
         try:
             found.update(await parts.pool.slots(pool))

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from af_hub.condor.ads import these_jobs
+from af_hub.condor.ads import DaskJob, SiteSlots, these_jobs
 from af_hub.condor.jobstatus import JobState
 from af_hub.condor.pool import CondorPool
 from af_hub.condor.submit import JobDescription, describe_job
-from af_hub.controller.plan import Job
-from af_hub.controller.pool import Credential, Order, Slots
+from af_hub.condor.why import Ending
+from af_hub.controller.pool import Credential, Order
 from af_hub.controller.states import Role
+from af_hub.controller.steps import Job
 from af_hub.errors import Refused
 from af_hub.policy.load import PolicyFile
 
@@ -35,8 +36,7 @@ class CondorPools:
         found: dict[str, list[Job]] = {}
         for job in await self._pool(pool).jobs(self._reader_token_file):
             if job.role in list(Role):
-                ours = Job(job.id, Role(job.role), job.state, job.worker, job.reason, job.since, job.account)
-                found.setdefault(job.cluster, []).append(ours)
+                found.setdefault(job.cluster, []).append(translate(job))
         return found
 
     async def submit(self, pool: str, order: Order, credential: Credential) -> Sequence[Job]:
@@ -50,16 +50,35 @@ class CondorPools:
         """Remove jobs of the credential's owner."""
         await self._pool(pool).remove(credential.token, these_jobs(jobs))
 
-    async def slots(self, pool: str) -> Mapping[str, Slots]:
+    async def ending(self, pool: str, job: str) -> Ending | None:
+        """How a job ended, by the access point's history."""
+        return await self._pool(pool).ending(self._reader_token_file, job)
+
+    async def slots(self, pool: str) -> Mapping[str, SiteSlots]:
         """What each site has."""
-        found = await self._pool(pool).slots(self._reader_token_file)
-        return {site: Slots(slots.cores, slots.cores_free) for site, slots in found.items()}
+        return await self._pool(pool).slots(self._reader_token_file)
 
     def _pool(self, name: str) -> CondorPool:
         pool = self._policy.current().pools.get(name)
         if pool is None:
             raise Refused(f"facility.yaml has no pool {name} any more")
         return CondorPool(pool.collector, pool.schedd, pool.ca_file, scratch=self._scratch)
+
+
+def translate(job: DaskJob) -> Job:
+    """A job in the queue in the controller's words."""
+    return Job(
+        id=job.id,
+        role=Role(job.role),
+        state=job.state,
+        worker=job.worker,
+        reason=job.reason,
+        since=job.since,
+        account=job.account,
+        says=job.says,
+        starts=job.starts,
+        ending=job.ending,
+    )
 
 
 def describe(order: Order) -> JobDescription:
@@ -69,7 +88,7 @@ def describe(order: Order) -> JobDescription:
         role=order.role,
         site=order.site,
         python=order.python,
-        module=order.module,
+        arguments=order.arguments,
         files=tuple(order.files),
         cores=order.cores,
         memory=order.memory,

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import httpx
 
 from af_hub.controller.keys import ClusterKeys
-from af_hub.controller.plan import Report
+from af_hub.controller.steps import Report
 from af_hub.errors import Unavailable
 
 PEER = "scheduler"
@@ -32,6 +32,11 @@ PLAIN = {"Accept-Encoding": "identity"}
 
 class Endpoints(Protocol):
     """The way to endpoints of clusters; see :class:`af_hub.controller.tunnel.Tunnel`."""
+
+    @property
+    def trouble(self) -> str:
+        """Why the forwarder cannot be reached; empty while it can."""
+        ...
 
     def offered(self, cluster: str, service: str) -> bool:
         """Whether the cluster's job offers that service at the moment."""
@@ -107,11 +112,18 @@ class JobAgents:
         self._ways.clear()
 
     async def report(self, cluster: str) -> Report | None:
-        """What the agent says; None when it cannot be asked."""
+        """What the agent says; None when it is not connected to the forwarder."""
+        if not self._endpoints.offered(cluster, "agent"):
+            return None
         try:
             return read_report(await self._ask(cluster, "GET", "/status"))
-        except Unavailable:
-            return None
+        except Unavailable as error:
+            return Report(trouble=str(error))
+
+    @property
+    def cut_off(self) -> str:
+        """Why no agent can be asked; empty while there is a way to the forwarder."""
+        return self._endpoints.trouble
 
     async def want_first_worker(self, cluster: str, wanted: bool) -> None:
         """Start or end the worker beside the scheduler; may be repeated."""

@@ -4,6 +4,7 @@ Serves the hop controller → batch system. A scheduler job has room for schedul
 :mod:`af_hub.controller.keys`; those that a site must not have (authority, controller) stay behind.
 """
 
+import importlib.resources
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,14 +13,7 @@ from af_hub.controller.model import Cluster
 from af_hub.controller.pool import Order
 from af_hub.controller.states import Role
 from af_hub.forwarder.login import ForwarderAddress
-from af_hub.job.kit import SCHEDULER_FILES, WORKER_FILES, JobKit, WorkerKit, scheduler_memory
-
-MIB = 2**20
-
-
-def worker_memory(memory: int) -> int:
-    """Bytes for a worker job: Dask's nanny is a process of its own."""
-    return memory + 128 * MIB
+from af_hub.job.kit import SCHEDULER_FILES, START, WORKER_FILES, JobKit, WorkerKit, scheduler_memory, worker_job_memory
 
 
 def scheduler_order(
@@ -33,8 +27,8 @@ def scheduler_order(
         role=Role.SCHEDULER,
         site=cluster.site,
         python=python,
-        module="af_hub.job.agent",
-        files=_keys(keys, SCHEDULER_FILES) | {"job.json": job.as_json().encode()},
+        arguments=(START, "af_hub.job.agent"),
+        files=_keys(keys, SCHEDULER_FILES) | {"job.json": job.as_json().encode(), START: _start_program()},
         cores=cluster.cores,
         memory=memory,
         lifetime=int(cluster.expires_at - now),
@@ -55,10 +49,10 @@ def worker_order(
         role=Role.WORKER,
         site=cluster.site,
         python=python,
-        module="af_hub.job.worker",
+        arguments=("-m", "af_hub.job.worker"),
         files=_keys(keys, WORKER_FILES),
         cores=cluster.cores,
-        memory=worker_memory(cluster.memory),
+        memory=worker_job_memory(cluster.memory),
         lifetime=int(cluster.expires_at - now),
         workers={name: {"worker.json": kit(name)} for name in names},
     )
@@ -66,3 +60,8 @@ def worker_order(
 
 def _keys(keys: ClusterKeys, names: Sequence[str]) -> dict[str, bytes]:
     return {name: keys.path(name).read_bytes() for name in names}
+
+
+def _start_program() -> bytes:
+    """Read, not imported: it is the job's."""
+    return importlib.resources.files("af_hub.job").joinpath(START).read_bytes()

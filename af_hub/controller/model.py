@@ -7,8 +7,8 @@ tokens are never kept.
 from sqlalchemy import BigInteger, ForeignKey, Index, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from af_hub.controller.plan import Tracked, Wish
 from af_hub.controller.states import Role, State
+from af_hub.controller.steps import Tracked, Wish
 
 
 class Base(DeclarativeBase):
@@ -64,11 +64,16 @@ class Cluster(Base):
             site=self.site,
             workers=self.workers_wanted,
             expires_at=self.expires_at,
+            image=self.image,
+            cores=self.cores,
+            memory=self.memory,
+            account=self.account,
             reason=self.reason,
             tracked=tuple(Tracked(Role(one.role), one.worker, one.job, one.retiring_since) for one in self.jobs),
             next_worker=self.next_worker,
             workers_lost=self.workers_lost,
             has_run=self.has_run,
+            ran_at=min((event.at for event in self.events if event.state == State.RUNNING), default=None),
             forgotten=self.forgotten,
         )
 

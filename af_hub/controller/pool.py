@@ -1,7 +1,7 @@
 """What the controller needs of a batch system, in its own words.
 
 :class:`~af_hub.controller.condor.CondorPools` is the real one. Promises that every implementation keeps: each call has a time limit;
-:class:`~af_hub.errors.Unavailable` means that it may be tried again, :class:`~af_hub.errors.Refused` that it need not; a job
+:class:`~af_hub.errors.PoolAway` means that it may be tried again, :class:`~af_hub.errors.Refused` that it need not; a job
 that was accepted although the answer got lost is found by :meth:`JobPool.jobs`.
 """
 
@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from af_hub.controller.plan import Job
+from af_hub.condor.ads import SiteSlots
+from af_hub.condor.why import Ending
 from af_hub.controller.states import Role
+from af_hub.controller.steps import Job
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,9 @@ class Order:
     Parameters
     ----------
     python
-        The image's Python, which runs ``module``.
+        The image's Python.
+    arguments
+        What it is called with.
     files
         What every job gets, by name; some hold keys.
     memory
@@ -36,20 +40,12 @@ class Order:
     role: Role
     site: str
     python: Path
-    module: str
+    arguments: tuple[str, ...]
     files: Mapping[str, bytes] = field(repr=False)
     cores: int
     memory: int
     lifetime: int
     workers: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Slots:
-    """What a site has at this moment."""
-
-    cores: int
-    cores_free: int
 
 
 @dataclass(frozen=True)
@@ -72,9 +68,13 @@ class JobPool(Protocol):
         ...
 
     async def remove(self, pool: str, jobs: Sequence[str], credential: Credential) -> None:
-        """Remove jobs; those that are gone already do not matter."""
+        """Remove jobs; those that are gone already do not matter, those of another account are refused."""
         ...
 
-    async def slots(self, pool: str) -> Mapping[str, Slots]:
+    async def ending(self, pool: str, job: str) -> Ending | None:
+        """How a job ended that is gone from the queue; None when that is not known."""
+        ...
+
+    async def slots(self, pool: str) -> Mapping[str, SiteSlots]:
         """What each site has, by ``SiteName``."""
         ...

@@ -3,28 +3,32 @@
 Each round looks at the pool once, then takes each cluster on its own: :func:`~af_hub.controller.plan.plan` decides, this module acts.
 Promises: a cluster whose turn still runs, or whose jobs were looked up before its last turn ended, waits for the next round, so
 nothing is decided on old news; trouble with one cluster, one person or one pool stops no other; the process may end between any
-two actions. Leaves to :mod:`af_hub.controller.pool` how jobs come and go.
+two actions. Leaves to :mod:`af_hub.controller.pool` how jobs come and go, and to :mod:`af_hub.controller.sight` what is seen of them.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from af_hub.backoff import backoff
-from af_hub.controller import plan as steps
+from af_hub.condor.jobstatus import JobState
+from af_hub.condor.why import Ending
+from af_hub.controller import steps
 from af_hub.controller.hub import CondorToken, Hub
 from af_hub.controller.jobagent import JobAgents
 from af_hub.controller.keys import ClusterKeys, UserCA
 from af_hub.controller.kit import scheduler_order, worker_order
 from af_hub.controller.model import Cluster
-from af_hub.controller.plan import Action, Job, plan
+from af_hub.controller.plan import POOL_PATIENCE, missing_job, plan, without_pool
 from af_hub.controller.pool import Credential, JobPool, Order
+from af_hub.controller.sight import Sight
 from af_hub.controller.states import Role, State
+from af_hub.controller.steps import Action, Circumstances, Job
 from af_hub.controller.store import Store
-from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
+from af_hub.errors import AFError, LoginRequired, PoolAway, Refused, Unavailable
 from af_hub.forwarder.login import ForwarderAddress
 from af_hub.policy.load import PolicyFile
 
@@ -53,6 +57,8 @@ class Turn:
     """What the loop remembers of one cluster between rounds; forgetting it all at a restart does no harm."""
 
     task: asyncio.Task[None] | None = None
+    began_at: float = 0.0
+    troubled_since: float | None = None
     ended_at: float = 0.0
     failures: int = 0
     not_before: float = 0.0
@@ -82,9 +88,10 @@ class Reconciler:
     _turns: dict[str, Turn] = field(default_factory=dict)
     _tokens: dict[str, CondorToken] = field(default_factory=dict, repr=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _silent: set[str] = field(default_factory=set)
-    _foreign: set[str] = field(default_factory=set)
     _swept_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._sight = Sight(self.pool, self.clock)
 
     async def keep_matching(self) -> None:
         """Go on for ever."""
@@ -114,30 +121,31 @@ class Reconciler:
         if not sweep and not self.store.unfinished():
             return SWEEP_SECONDS
         looked_at = self.clock()
-        seen = await self._look()
+        seen = await self._sight.look(list(self.policy.current().pools))
         if sweep:
             self._swept_at = looked_at
-        clusters = self.store.unfinished(also={name for jobs in seen.values() if jobs for name in jobs})
+        clusters = self.store.unfinished(also={name for look in seen.values() for name in look.jobs or ()})
         for cluster in clusters:
-            jobs = seen.get(cluster.pool)
-            if jobs is None:
-                self._tell(cluster.id, "the batch system does not answer at the moment; trying again")
+            look = seen.get(cluster.pool)
+            if look is None or look.jobs is None:
+                gone = f"facility.yaml has no pool {cluster.pool} any more"
+                self._without_pool(cluster, *((look.trouble, look.silent_for) if look else (gone, POOL_PATIENCE)))
             elif self._may_turn(cluster.id, looked_at):
                 turn = self._turns.setdefault(cluster.id, Turn())
-                turn.task = asyncio.create_task(
-                    self._turn(cluster, self._owned(cluster, jobs.get(cluster.id, ())), turn)
-                )
-        self._foreign &= {job.id for found in seen.values() if found for jobs in found.values() for job in jobs}
-        for gone in set(self._turns) - {cluster.id for cluster in clusters}:
-            if self._turns[gone].task is None:
-                del self._turns[gone]
-        on_their_way = [cluster for cluster in clusters if cluster.state != State.RUNNING and not cluster.forgotten]
-        hurry = any(seen.get(cluster.pool) is not None for cluster in on_their_way)
+                turn.began_at = self.clock()
+                jobs = self._sight.owned(cluster, look.jobs.get(cluster.id, ()))
+                turn.task = asyncio.create_task(self._turn(cluster, jobs, turn))
+        for over in set(self._turns) - {cluster.id for cluster in clusters}:
+            if self._turns[over].task is None:
+                del self._turns[over]
+        on_their_way = [one for one in clusters if one.state != State.RUNNING and not one.forgotten]
+        hurry = any(one.pool in seen and seen[one.pool].silent_for < 2 * POOL_PATIENCE for one in on_their_way)
         return BUSY_SECONDS if hurry else CALM_SECONDS
 
     async def settle(self) -> None:
         """Wait for the turns that have begun."""
         await asyncio.gather(*(turn.task for turn in self._turns.values() if turn.task))
+        await self._sight.settle()
 
     async def close(self) -> None:
         """End all turns, wherever they are."""
@@ -145,42 +153,21 @@ class Reconciler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._sight.close()
 
     def _may_turn(self, cluster: str, looked_at: float) -> bool:
         turn = self._turns.get(cluster)
         return turn is None or (turn.task is None and turn.ended_at <= looked_at and turn.not_before <= self.clock())
 
-    def _owned(self, cluster: Cluster, jobs: Sequence[Job]) -> tuple[Job, ...]:
-        """The jobs of the cluster's own account. Anybody can read the id in the queue and submit a job that carries it."""
-        for job in jobs:
-            if job.account != cluster.account and job.id not in self._foreign:
-                log.warning("job %s of %s claims to be of cluster %s; ignored", job.id, job.account, cluster.id)
-                self._foreign.add(job.id)
-        return tuple(job for job in jobs if job.account == cluster.account)
-
-    async def _look(self) -> dict[str, Mapping[str, Sequence[Job]] | None]:
-        """The jobs of each pool; None for a pool that does not answer."""
-        pools = list(self.policy.current().pools)
-        return dict(zip(pools, await asyncio.gather(*(self._look_at(pool) for pool in pools)), strict=True))
-
-    async def _look_at(self, pool: str) -> Mapping[str, Sequence[Job]] | None:
-        try:
-            found = await self.pool.jobs(pool)
-        except AFError as error:
-            if pool not in self._silent:
-                log.warning("pool %s cannot be looked at: %s", pool, error)
-            self._silent.add(pool)
-            return None
-        if pool in self._silent:
-            log.info("pool %s answers again", pool)
-            self._silent.discard(pool)
-        return found
+    def _without_pool(self, cluster: Cluster, trouble: str, silent_for: float) -> None:
+        for action in without_pool(cluster.wish(), trouble, silent_for):
+            self.store.become(cluster.id, State(cluster.state), action.state, action.reason, self.clock())
 
     async def _turn(self, cluster: Cluster, jobs: tuple[Job, ...], turn: Turn) -> None:
         """One cluster's turn: decide, act, and take what goes wrong for itself."""
         try:
             await self._match(cluster, jobs)
-            turn.failures = 0
+            turn.failures, turn.troubled_since = 0, None
         except AFError as error:
             self._trouble(cluster, turn, str(error))
         except Exception:
@@ -192,6 +179,7 @@ class Reconciler:
 
     def _trouble(self, cluster: Cluster, turn: Turn, sentence: str) -> None:
         turn.failures += 1
+        turn.troubled_since = turn.troubled_since or turn.began_at
         turn.not_before = self.clock() + backoff(turn.failures, least=1, most=LONGEST_PAUSE)
         log.warning("cluster %s of %s (%s): %s", cluster.id, cluster.owner, cluster.state, sentence)
         self._tell(cluster.id, sentence)
@@ -206,9 +194,28 @@ class Reconciler:
         report = None if State(cluster.state).over else await self.agents.report(cluster.id)
         if report and len(report.workers) != cluster.workers_running:
             self.store.report(cluster.id, len(report.workers))
-        for action in plan(cluster.wish(), jobs, report, self.clock()):
+        around = await self._circumstances(cluster, jobs)
+        for action in plan(cluster.wish(), jobs, report, self.clock(), around):
             if not await self._act(cluster, action):
                 return
+
+    async def _circumstances(self, cluster: Cluster, jobs: tuple[Job, ...]) -> Circumstances:
+        waits = any(job.state is JobState.IDLE for job in jobs)
+        return Circumstances(
+            slots=self._sight.slots(cluster.pool, cluster.site) if waits else None,
+            ending=await self._ending(cluster, jobs),
+            forwarder=f"the forwarder at {self.forwarder.host} port {self.forwarder.port}",
+            cut_off=self.agents.cut_off,
+        )
+
+    async def _ending(self, cluster: Cluster, jobs: tuple[Job, ...]) -> Ending | None:
+        """How the scheduler job ended, if it is missing; nothing depends on the answer."""
+        job = missing_job(cluster.wish(), jobs)
+        try:
+            return await self.pool.ending(cluster.pool, job) if job else None
+        except AFError as error:
+            log.info("cluster %s: the end of job %s is not known: %s", cluster.id, job, error)
+            return None
 
     async def _act(self, cluster: Cluster, action: Action) -> bool:
         """Do one thing; says whether the rest of the plan still holds."""
@@ -247,6 +254,15 @@ class Reconciler:
             await self._submit(cluster, order)
         except (Refused, LoginRequired) as error:
             self.store.become(cluster.id, State(cluster.state), State.FAILED, str(error), self.clock())
+        except PoolAway as error:
+            if not self._patience_is_over(cluster.id):
+                raise
+            sentence = f"{error}, so it was given up; if its job arrives all the same, it is removed. Try again later"
+            self.store.become(cluster.id, State(cluster.state), State.FAILED, sentence, self.clock())
+
+    def _patience_is_over(self, cluster: str) -> bool:
+        turn = self._turns[cluster]
+        return self.clock() - (turn.troubled_since or turn.began_at) >= POOL_PATIENCE
 
     async def _submit_workers(self, cluster: Cluster, names: tuple[str, ...], scheduler: str) -> None:
         self.store.intend(cluster.id, Role.WORKER, names)

@@ -15,8 +15,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from af_hub.controller.model import Cluster, ClusterJob, Event
-from af_hub.controller.plan import Job
 from af_hub.controller.states import Role, State
+from af_hub.controller.steps import Job
 
 EVENTS_KEPT = 200
 """Events of one cluster; more come only from something that goes to and fro, and the oldest of those tell nothing."""

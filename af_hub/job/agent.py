@@ -4,7 +4,8 @@ Serves the hop from the site to the forwarder. It runs the Dask scheduler and a 
 ``scheduler``, ``dashboard`` and ``agent``, and ends the job on order or when it expires. It is never inside a Dask event loop: a stalled
 scheduler must not stall the tunnel. Promises: after it ended there is no child, no key file and no socket of its own.
 
-Exit status: 0 closed, expired, or shut down by a client; 3 the scheduler died; 4 the files that came with the job cannot be used.
+Exit status: 0 closed, expired, or shut down by a client; 3 the scheduler died; 4 the files that came with the job cannot be used; 5 the
+forwarder could never be reached. Whatever is not 0 leaves its reason in the job's ad (:mod:`af_hub.job.start`).
 """
 
 import asyncio
@@ -24,10 +25,12 @@ from af_hub.forwarder.access import Service
 from af_hub.forwarder.client import tcp_connector, unix_connector
 from af_hub.forwarder.link import Link
 from af_hub.job import kit, sandbox
-from af_hub.job.api import api
+from af_hub.job.api import api, read_end
 from af_hub.job.children import Child, start_child
 from af_hub.job.control import Control
 from af_hub.job.private_http import serve_private, server_context
+from af_hub.job.start import say
+from af_hub.job.watch import watch
 
 log = logging.getLogger("af_hub.job.agent")
 
@@ -35,7 +38,8 @@ SCHEDULER_START_SECONDS = 120
 RETIRE_SECONDS = 600
 """How long moving the results of retired workers to others may take."""
 
-SCHEDULER_DIED, KIT_UNUSABLE = 3, 4
+SCHEDULER_DIED, KIT_UNUSABLE, FORWARDER_AWAY = 3, 4, 5
+LOG_END_BYTES = 4096
 
 
 class Agent:
@@ -63,6 +67,7 @@ class Agent:
             return await self._serve(scheduler)
         except Unavailable as error:
             log.error("%s; see scheduler.log", error)
+            await self._say_scheduler_died()
             return SCHEDULER_DIED
         finally:
             self._control.close()
@@ -78,8 +83,8 @@ class Agent:
         context = server_context(*map(Path, (kit.CA, kit.SCHEDULER_CERTIFICATE, kit.SCHEDULER_KEY)))
         server = serve_private(api(self), kit.AGENT_SOCKET, context, ["controller"])
         log.info("the Dask scheduler of %s serves at %s", self._job.dask_cluster, self._scheduler)
-        async with Link(self._job.forwarder, sandbox.read_credentials(self._job.dask_cluster), offers):
-            status = await self._until_end(scheduler)
+        async with Link(self._job.forwarder, sandbox.read_credentials(self._job.dask_cluster), offers) as link:
+            status = await self._until_end(scheduler, link)
             # The answer to the order that ended us still has to go out: the children first, then the link.
             self._control.close()
             await asyncio.gather(scheduler.stop(), self._stop_first_worker())
@@ -87,20 +92,33 @@ class Agent:
         server.stop()
         return status
 
-    async def _until_end(self, scheduler: Child) -> int:
+    async def _until_end(self, scheduler: Child, link: Link) -> int:
         died, closing = asyncio.create_task(scheduler.wait()), asyncio.create_task(self._closing.wait())
+        cut_off = asyncio.create_task(watch(link, self._job.patience, say))
         left = self._job.expires_at - time.time()
-        await asyncio.wait([died, closing], timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        for task in (died, closing):
+        done, pending = await asyncio.wait([died, closing, cut_off], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
             task.cancel()
-        if not died.done() or died.cancelled():
-            log.info("the job %s", "is closed" if self._closing.is_set() else "has expired")
-            return 0
-        if died.result() == 0:
+        if died in done:
+            return await self._scheduler_ended(died.result())
+        if cut_off in done:
+            log.error("gave up: %s", cut_off.result())
+            await asyncio.to_thread(say, f"gave up after {self._job.patience:g} s: {cut_off.result()}")
+            return FORWARDER_AWAY
+        log.info("the job %s", "is closed" if closing in done else "has expired")
+        return 0
+
+    async def _scheduler_ended(self, status: int) -> int:
+        if status == 0:
             log.info("the Dask scheduler was shut down by a client")
             return 0
-        log.error("the Dask scheduler died (status %d); see scheduler.log", died.result())
+        log.error("the Dask scheduler died (status %d); see scheduler.log", status)
+        await self._say_scheduler_died()
         return SCHEDULER_DIED
+
+    async def _say_scheduler_died(self) -> None:
+        end = read_end(Path("scheduler.log"), LOG_END_BYTES).decode("utf-8", "replace")
+        await asyncio.to_thread(say, end)
 
     async def _start_first_worker(self) -> None:
         read, write = os.pipe()
@@ -186,6 +204,7 @@ def main() -> None:
     except AFError as error:
         log.error("%s", error)
         print(f"af_hub.job.agent: {error}", file=sys.stderr)
+        say(str(error))
         status = KIT_UNUSABLE
     sys.exit(status)
 

@@ -27,6 +27,11 @@ WORKER_FILES = (CA, WORKER_CERTIFICATE, WORKER_KEY)
 SCHEDULER_FILES = (SSH_KEY, SSH_CERTIFICATE, SCHEDULER_CERTIFICATE, SCHEDULER_KEY, *WORKER_FILES)
 SECRET_FILES = (SCHEDULER_KEY, WORKER_KEY, SSH_KEY)
 
+START = "start.py"
+"""The program that a scheduler job runs first, :mod:`af_hub.job.start`, as it comes along."""
+
+PATIENCE = 60.0
+
 LOG_PARTS = ("agent", "scheduler", "worker")
 """Who writes a log in a scheduler job: ``agent.log`` and so on."""
 
@@ -45,6 +50,8 @@ class JobKit:
         Unix time at which the job ends.
     bind
         Address to listen on; the machine ad's when empty.
+    patience
+        Seconds for which the forwarder may be out of reach at first.
     """
 
     dask_cluster: str
@@ -54,6 +61,7 @@ class JobKit:
     memory_limit: int
     expires_at: float
     bind: str = ""
+    patience: float = PATIENCE
 
     def as_json(self) -> str:
         """The text of ``job.json``."""
@@ -88,6 +96,7 @@ def read_job_kit(text: str) -> JobKit:
             port=_get("job.json forwarder", forwarder, "port", int),
             host_key=_get("job.json forwarder", forwarder, "host_key", str),
         ),
+        patience=_get("job.json", {"patience": PATIENCE, **facts}, "patience", float),
         **_in_common("job.json", facts),
     )
 
@@ -120,6 +129,11 @@ def _as_json(kit: JobKit | WorkerKit) -> str:
 def scheduler_memory(worker_memory: int) -> int:
     """Bytes for a scheduler job whose first worker may use ``worker_memory``; what undoes it is :func:`first_worker_memory`."""
     return max(worker_memory + GIB, -(-worker_memory * 5 // 4))
+
+
+def worker_job_memory(worker_memory: int) -> int:
+    """Bytes for a worker job: Dask's nanny is a process of its own."""
+    return worker_memory + GIB // 8
 
 
 def first_worker_memory(job_memory: int) -> int:

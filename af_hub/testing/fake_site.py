@@ -16,11 +16,13 @@ from typing import Any, Self
 
 from aiohttp import WSMsgType, web
 
+from af_hub.condor.ads import NodeSlot, SiteSlots
 from af_hub.condor.jobstatus import JobState
-from af_hub.controller.plan import Job
-from af_hub.controller.pool import Credential, Order, Slots
+from af_hub.condor.why import Ending
+from af_hub.controller.pool import Credential, Order
 from af_hub.controller.states import Role
-from af_hub.errors import Refused, Unavailable
+from af_hub.controller.steps import Job
+from af_hub.errors import PoolAway, Refused, Unavailable
 
 AGENT: web.AppKey["FakeJobAgent"] = web.AppKey("agent")
 
@@ -136,6 +138,13 @@ async def _echo(request: web.Request) -> web.WebSocketResponse:
     return stream
 
 
+GIB = 2**30
+
+
+def _two_sites() -> dict[str, tuple[NodeSlot, ...]]:
+    return {"T2_A": (NodeSlot(8, 6, 16 * GIB, 12 * GIB),), "T2_B": (NodeSlot(8, 8, 16 * GIB, 16 * GIB),)}
+
+
 @dataclass
 class Queued:
     """One job in the queue."""
@@ -161,6 +170,12 @@ class FakeSite:
         A submit is refused with this sentence.
     tunnel_down, cannot_forget
         The forwarder offers nothing; it does not hear that a cluster is over.
+    trouble
+        Why the controller has no connection to the forwarder.
+    room
+        What each site has.
+    endings
+        What the history says about jobs that are gone.
     """
 
     unreachable: bool = False
@@ -169,6 +184,9 @@ class FakeSite:
     refuses: str = ""
     tunnel_down: bool = False
     cannot_forget: bool = False
+    trouble: str = ""
+    room: dict[str, tuple[NodeSlot, ...]] = field(default_factory=_two_sites)
+    endings: dict[str, Ending] = field(default_factory=dict)
     agents: dict[str, FakeJobAgent] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
     queue: dict[str, Queued] = field(default_factory=dict)
@@ -201,7 +219,7 @@ class FakeSite:
             raise Refused(self.refuses)
         jobs = self.take(order, credential.owner)
         if self.loses_answers:
-            raise Unavailable("the access point did not answer in time")
+            raise PoolAway("the access point did not answer in time")
         return jobs
 
     async def remove(self, pool: str, jobs: Sequence[str], credential: Credential) -> None:
@@ -213,10 +231,15 @@ class FakeSite:
                     raise Refused("that job is somebody else's")
                 await self.end(job)
 
-    async def slots(self, pool: str) -> Mapping[str, Slots]:
+    async def slots(self, pool: str) -> Mapping[str, SiteSlots]:
         """As :meth:`af_hub.controller.pool.JobPool.slots`."""
         self._reach()
-        return {"T2_A": Slots(8, 6), "T2_B": Slots(8, 8)}
+        return {site: SiteSlots(slots) for site, slots in self.room.items()}
+
+    async def ending(self, pool: str, job: str) -> Ending | None:
+        """As :meth:`af_hub.controller.pool.JobPool.ending`."""
+        self._reach()
+        return self.endings.get(job)
 
     def offered(self, cluster: str, service: str) -> bool:
         """As :meth:`af_hub.controller.jobagent.Endpoints.offered`."""
@@ -258,7 +281,7 @@ class FakeSite:
 
     def _reach(self) -> None:
         if self.unreachable:
-            raise Unavailable("the access point does not answer")
+            raise PoolAway("the access point does not answer")
 
     def take(self, order: Order, owner: str) -> list[Job]:
         """Put the jobs of an order into the queue."""

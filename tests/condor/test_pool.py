@@ -10,7 +10,7 @@ import pytest
 
 from af_hub.condor import operation
 from af_hub.condor.pool import CondorPool
-from af_hub.errors import Refused, Unavailable
+from af_hub.errors import PoolAway, Refused
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ def tokens(tmp_path: Path) -> Path:
 
 async def test_nobody_there(tokens: Path) -> None:
     pool = CondorPool("127.0.0.1:1", "schedd@af-hub.test", "/nowhere/ca.pem")
-    with pytest.raises(Unavailable, match=r"at 127\.0\.0\.1:1 does not answer"):
+    with pytest.raises(PoolAway, match=r"at 127\.0\.0\.1:1 does not answer"):
         await pool.slots(tokens)
 
 
@@ -55,7 +55,7 @@ async def test_silent_pool_costs_its_time_limit_and_leaves_nothing(
     async with silent_collector() as address:
         pool = CondorPool(address, "schedd@af-hub.test", "/nowhere/ca.pem", timeout=1)
         began = time.monotonic()
-        with pytest.raises(Unavailable, match="within 1 s"):
+        with pytest.raises(PoolAway, match="within 1 s"):
             await pool.submit("header.payload.signature", "queue", {"tls.key": b"secret"})
     assert time.monotonic() - began < 5
     assert list(private.iterdir()) == []
@@ -65,7 +65,7 @@ async def test_child_that_says_nothing_useful(tokens: Path, tmp_path: Path) -> N
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\ncat > /dev/null\necho Traceback\n")
     program.chmod(0o755)
-    with pytest.raises(Unavailable, match="without an answer"):
+    with pytest.raises(PoolAway, match="without an answer"):
         await CondorPool("127.0.0.1:1", "s", "ca", python=str(program)).slots(tokens)
 
 
@@ -87,18 +87,6 @@ async def test_token_is_in_a_private_file_while_the_call_lasts(tmp_path: Path, m
     assert (tmp_path / "seen.modes").read_text().split() == ["700", "600"]
     assert "secret" not in (tmp_path / "seen").read_text() + (tmp_path / "seen.json").read_text()
     assert leftovers(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    "message, kind, words",
-    [
-        pytest.param("errmsg=SCHEDD:2:add -spool|x", "refused", "refused: add -spool", id="submit requirement"),
-        pytest.param("Failed communication with collector.", "unavailable", "does not answer", id="nobody listens"),
-    ],
-)
-def test_messages_of_htcondor(message: str, kind: str, words: str) -> None:
-    failed = operation.explain(message, "127.0.0.1:1")
-    assert failed.kind == kind and words in str(failed)
 
 
 def test_settings_use_one_token_and_nothing_of_the_machine() -> None:

@@ -33,13 +33,13 @@ def description(argument: str = "60", **changed: Any) -> str:
         "role": "scheduler",
         "site": "T2_B",
         "python": PurePath("/bin/sleep"),
-        "module": "none",
+        "arguments": ("none",),
         "files": (),
         "cores": 1,
         "memory": GIB,
         "lifetime": 600,
     }
-    return describe_job(JobDescription(**{**values, **changed})).replace('"-m none"', argument)
+    return describe_job(JobDescription(**{**values, **changed})).replace('"none"', argument)
 
 
 async def until(
@@ -253,7 +253,8 @@ async def test_jobs_of_others_are_not_removed(
     condor_pool: RealPool, pool: CondorPool, token: Callable[..., str]
 ) -> None:
     ids = await pool.submit(token("cms-analyst"), description(), {})
-    assert await pool.remove(token("cms-colleague"), DASK_JOBS) == 0
+    with pytest.raises(Refused, match="remove 1 job, which another account"):
+        await pool.remove(token("cms-colleague"), DASK_JOBS)
     assert [job.id for job in await pool.jobs(condor_pool.reader_token)] == list(ids)
 
 

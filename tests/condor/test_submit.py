@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from af_hub.condor.ads import DaskJob, SiteSlots, read_job, read_jobs, read_slots, these_jobs
+from af_hub.condor.ads import SAYS_LENGTH, DaskJob, NodeSlot, SiteSlots, read_job, read_jobs, read_slots, these_jobs
 from af_hub.condor.jobstatus import JobState, job_state
 from af_hub.condor.submit import JobDescription, describe_job, quote_arguments, quote_string
+from af_hub.condor.why import TEXT_LENGTH, Ending
 from af_hub.testing.plugin import Golden
 
 GIB = 2**30
@@ -19,7 +20,7 @@ SCHEDULER = JobDescription(
     role="scheduler",
     site="T2_B",
     python=PurePath("/images/python analysis/bin/python"),
-    module="af_hub.job.agent",
+    arguments=("start.py", "af_hub.job.agent"),
     files=("job.json", "ssh.key", "tls-ca.pem"),
     cores=2,
     memory=3 * GIB + 1,
@@ -30,7 +31,7 @@ WORKERS = JobDescription(
     role="worker",
     site="T2_B",
     python=PurePath("/images/python-base/bin/python"),
-    module="af_hub.job.worker",
+    arguments=("-m", "af_hub.job.worker"),
     files=("tls-ca.pem", "tls-worker.key"),
     cores=1,
     memory=GIB,
@@ -65,7 +66,7 @@ def test_htcondor_reads_what_we_wrote(job: JobDescription) -> None:
     assert done.returncode == 0, done.stderr
     keys = json.loads(done.stdout)["keys"]
     assert keys["executable"] == str(job.python)
-    assert keys["arguments"] == f'"-m {job.module}"'
+    assert keys["arguments"] == f'"{" ".join(job.arguments)}"'
     assert keys["requirements"] == 'TARGET.SiteName == "T2_B"'
     assert "environment" not in keys and "log" not in keys
 
@@ -144,7 +145,8 @@ def test_slots_of_sites() -> None:
     static = {"SiteName": "T2_A", "State": "Claimed", "TotalSlotCpus": 1, "Cpus": 1}
     memory = {"TotalSlotMemory": 1024, "Memory": 512}
     found = read_slots([left | memory, static | memory, {"State": "Unclaimed", "TotalSlotCpus": 4} | memory])
-    assert found == {"T2_A": SiteSlots(cores=9, cores_free=5, memory=2 * GIB, memory_free=GIB // 2)}
+    assert found == {"T2_A": SiteSlots((NodeSlot(8, 5, GIB, GIB // 2), NodeSlot(1, 0, GIB, 0)))}
+    assert (found["T2_A"].cores, found["T2_A"].cores_free) == (9, 5)
 
 
 @pytest.mark.parametrize(
@@ -190,5 +192,13 @@ def test_a_job_whose_ad_makes_no_sense_hides_no_other(nonsense: dict[str, Any]) 
 
 
 def test_a_jobs_words_are_short() -> None:
-    held = AD | {"JobStatus": 5, "HoldReason": "x" * 100_000, "AFWorker": 7}
-    assert len(read_job(held).reason) == 500 and read_job(held).worker == "7"
+    held = read_job(AD | {"JobStatus": 5, "HoldReason": "x" * 100_000, "AFWorker": 7, "AFSays": "y" * 100_000})
+    assert len(held.reason) == TEXT_LENGTH and held.worker == "7" and len(held.says) == SAYS_LENGTH
+
+
+def test_a_job_that_ended_says_how() -> None:
+    removed = AD | {"JobStatus": 3, "RemoveReason": "via condor_rm (by user u-cms-ada)", "NumJobStarts": 2}
+    assert read_job(removed).ending == Ending(
+        False, "it was removed from HTCondor's queue (via condor_rm (by user u-cms-ada))"
+    )
+    assert read_job(removed).starts == 2

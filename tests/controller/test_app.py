@@ -16,7 +16,7 @@ from world import FACILITY
 from af_hub.controller.app import empty_scratch
 from af_hub.controller.jobagent import JobAgents
 from af_hub.controller.keys import ClusterKeys, UserCA
-from af_hub.controller.plan import Report
+from af_hub.controller.steps import Report
 from af_hub.controller.tunnel import Tunnel
 from af_hub.errors import EndpointRefused, Unavailable
 from af_hub.forwarder.access import Service
@@ -204,14 +204,19 @@ async def test_a_worker_cannot_answer_in_the_place_of_the_agent(tmp_path, forwar
         agents = JobAgents(tunnel, state)
         async with Job(state, forwarder, tmp_path, role="worker"):
             await next_change(changes)
-            assert await agents.report(CLUSTER) is None
+            found = await agents.report(CLUSTER)
+            assert found.trouble and found == Report(trouble=found.trouble)
         await agents.close()
 
 
 async def test_no_forwarder_no_hang(tmp_path):
     state = tmp_path / "state"
     async with Tunnel(UserCA(state), ForwarderAddress("127.0.0.1", 1, an_ssh_key())) as tunnel:
-        assert await JobAgents(tunnel, state).report(CLUSTER) is None
+        agents = JobAgents(tunnel, state)
+        assert await agents.report(CLUSTER) is None
+        async with asyncio.timeout(10):
+            while "port 1" not in agents.cut_off:
+                await asyncio.sleep(0.05)
 
 
 def an_ssh_key():

@@ -6,8 +6,8 @@ from alembic.migration import MigrationContext
 
 from af_hub.condor.jobstatus import JobState
 from af_hub.controller.model import Base, Cluster
-from af_hub.controller.plan import Job
 from af_hub.controller.states import Role, State
+from af_hub.controller.steps import Job
 from af_hub.controller.store import EVENTS_KEPT, open_store
 
 ID = "0123456789abcdef" * 2

@@ -9,7 +9,7 @@ import pytest
 
 from af_hub.controller.jobagent import ANSWER_BYTES, JobAgents, read_report
 from af_hub.controller.keys import ClusterKeys, UserCA
-from af_hub.controller.plan import Report
+from af_hub.controller.steps import Report
 from af_hub.errors import Unavailable
 
 CLUSTER = "c" * 32
@@ -108,7 +108,7 @@ async def test_answers_without_measure(agents_of, serve, call):
     agents = await agents_of(serve)
     begin = time.monotonic()
     if call == "report":
-        assert await agents.report(CLUSTER) is None
+        assert (await agents.report(CLUSTER)).trouble
     else:
         with pytest.raises(Unavailable):
             await agents.log(CLUSTER, "agent")
@@ -119,7 +119,7 @@ async def test_answers_without_measure(agents_of, serve, call):
 async def test_what_is_packed_stays_packed(agents_of):
     bomb = gzip.compress(b" " * (8 * ANSWER_BYTES))
     agents = await agents_of(says(whole(bomb, b"Content-Encoding: gzip")))
-    assert await agents.report(CLUSTER) is None
+    assert (await agents.report(CLUSTER)).trouble
     assert len(await agents.log(CLUSTER, "agent")) <= len(bomb)
     await agents.close()
 
@@ -127,7 +127,7 @@ async def test_what_is_packed_stays_packed(agents_of):
 @pytest.mark.parametrize("role", ["worker", "controller"])
 async def test_another_role_cannot_play_the_agent(agents_of, role):
     agents = await agents_of(says(whole(GOOD)), role)
-    assert await agents.report(CLUSTER) is None
+    assert (await agents.report(CLUSTER)).trouble
     await agents.close()
 
 

@@ -1,12 +1,21 @@
 import pytest
 
+from af_hub.condor.ads import NodeSlot, SiteSlots
 from af_hub.condor.jobstatus import JobState
+from af_hub.condor.why import Ending
 from af_hub.controller.plan import (
-    RETIRE_PATIENCE,
+    POOL_PATIENCE,
     SPOOLING_PATIENCE,
-    WORKERS_LOST_AT_MOST,
+    START_PATIENCE,
+    missing_job,
+    plan,
+    without_pool,
+)
+from af_hub.controller.states import Role, State
+from af_hub.controller.steps import (
     AskToClose,
     Become,
+    Circumstances,
     Forget,
     Job,
     LoseWorkers,
@@ -19,12 +28,12 @@ from af_hub.controller.plan import (
     Tracked,
     WantFirstWorker,
     Wish,
-    plan,
 )
-from af_hub.controller.states import Role, State
+from af_hub.controller.workers import RETIRE_PATIENCE, WORKERS_LOST_AT_MOST
 
 ID = "0123456789abcdef" * 2
 NOW = 1000.0
+GIB = 2**30
 W0, W1, W2, W3 = (f"01234567-{n}" for n in range(4))
 ADDRESS = "tls://10.0.0.7:4000"
 UP = Report(ADDRESS, frozenset({W0}))
@@ -35,12 +44,12 @@ def wish(state=State.RUNNING, workers=1, tracked=(), **more):
     return Wish(ID, state, "T2_A", workers, more.pop("expires_at", NOW + 100), tracked=tuple(tracked), **more)
 
 
-def scheduler(state=JobState.RUNNING, id="1.0", **more):
-    return Job(id, Role.SCHEDULER, state, **more)
+def scheduler(state=JobState.RUNNING, id="1.0", since=NOW - 2, **more):
+    return Job(id, Role.SCHEDULER, state, since=since, **more)
 
 
-def worker(name, state=JobState.RUNNING, id=None, **more):
-    return Job(id or f"{name[-1]}0.0", Role.WORKER, state, name, **more)
+def worker(name, state=JobState.RUNNING, id=None, since=NOW - 2, **more):
+    return Job(id or f"{name[-1]}0.0", Role.WORKER, state, name, since=since, **more)
 
 
 def tracked(*names, **more):
@@ -51,7 +60,8 @@ def tracked(*names, **more):
 
 
 QUEUED = Become(State.QUEUED, "waiting for a free slot at T2_A")
-LOST = Become(State.LOST, "the scheduler job ended or was removed from the pool")
+GONE = "its tasks and results are gone. Start a new one"
+LOST = Become(State.LOST, f"the scheduler job ended or was removed; {GONE}")
 
 
 @pytest.mark.parametrize(
@@ -96,10 +106,10 @@ LOST = Become(State.LOST, "the scheduler job ended or was removed from the pool"
         ),
         pytest.param(wish(State.REQUESTED, tracked=tracked()), [scheduler(JobState.IDLE)], None, [QUEUED], id="idle"),
         pytest.param(
-            wish(State.QUEUED, tracked=tracked(), reason=QUEUED.reason),
+            wish(State.REQUESTED, tracked=tracked()),
             [scheduler(JobState.SPOOLING, since=NOW - 1)],
             None,
-            [],
+            [Become(State.QUEUED, "the input files of the scheduler job are on their way")],
             id="spooling just now",
         ),
         pytest.param(
@@ -124,10 +134,7 @@ LOST = Become(State.LOST, "the scheduler job ended or was removed from the pool"
             [scheduler(JobState.ENDED)],
             None,
             [
-                Become(
-                    State.FAILED,
-                    "the scheduler job ended, or was removed, before the cluster was up; look at the logs",
-                ),
+                Become(State.FAILED, "the scheduler job ended or was removed"),
                 RemoveJobs(("1.0",)),
             ],
             id="ended before it was up",
@@ -202,7 +209,7 @@ LOST = Become(State.LOST, "the scheduler job ended or was removed from the pool"
                 RemoveJobs(("10.0",)),
                 Become(
                     State.RUNNING,
-                    "10 worker jobs have ended by themselves, so no new ones are started; look at the logs",
+                    "10 worker jobs have ended by themselves, so no new ones are started; look at the logs, then scale anew",
                 ),
             ],
             id="workers that die at once are not replaced for ever",
@@ -296,9 +303,7 @@ LOST = Become(State.LOST, "the scheduler job ended or was removed from the pool"
             [scheduler(JobState.IDLE)],
             None,
             [
-                Become(
-                    State.LOST, "the scheduler's node gave the job back to the queue, so all results are gone"
-                ),
+                Become(State.LOST, f"the worker node at T2_A gave the scheduler job back to HTCondor; {GONE}"),
                 RemoveJobs(("1.0",)),
             ],
             id="evicted",
@@ -310,6 +315,183 @@ LOST = Become(State.LOST, "the scheduler job ended or was removed from the pool"
 )  # fmt: skip
 def test_plan(wish, jobs, report, wanted):
     assert list(plan(wish, tuple(jobs), report, NOW)) == wanted
+
+
+REMOVED = Ending(False, "it was removed from HTCondor's queue (via condor_rm (by user u-cms-ada))")
+SILENT = Report(trouble="the cluster's job does not answer (TimeoutError)")
+
+
+@pytest.mark.parametrize(
+    "wish, jobs, report, around, wanted",
+    [
+        pytest.param(
+            wish(State.QUEUED, tracked=tracked()),
+            [],
+            None,
+            Circumstances(ending=REMOVED),
+            [Become(State.FAILED, f"the scheduler job is gone: {REMOVED.sentence}")],
+            id="removed by hand before it was up",
+        ),
+        pytest.param(
+            wish(tracked=tracked(W1)),
+            [worker(W1)],
+            None,
+            Circumstances(ending=REMOVED),
+            [Become(State.LOST, f"the scheduler job is gone: {REMOVED.sentence}; {GONE}"), RemoveJobs(("10.0",))],
+            id="removed by hand",
+        ),
+        pytest.param(
+            wish(tracked=tracked(W1)),
+            [worker(W1)],
+            None,
+            Circumstances(ending=Ending(True, "it ended by itself")),
+            [
+                Become(State.CLOSED, "its scheduler was shut down by a client (client.shutdown())"),
+                RemoveJobs(("10.0",)),
+            ],
+            id="shut down by a client",
+        ),
+        pytest.param(
+            wish(State.QUEUED, tracked=tracked(), account="u-cms-ada"),
+            [scheduler(account="u-other-ada")],
+            None,
+            Circumstances(),
+            [
+                Become(
+                    State.FAILED,
+                    "the access point runs your jobs as u-other-ada, but facility.yaml gives you the account u-cms-ada; tell the "
+                    "facility's administrators that the access point's mapping is not the policy's",
+                ),
+                RemoveJobs(("1.0",)),
+            ],
+            id="another account at the pool than in the policy",
+        ),
+        pytest.param(
+            wish(tracked=tracked(), account="u-cms-ada"),
+            [scheduler(account="u-cms-ada")],
+            UP,
+            Circumstances(),
+            [],
+            id="the account of the policy",
+        ),
+        pytest.param(
+            wish(tracked=tracked(), ran_at=NOW - 50),
+            [scheduler(starts=2, since=NOW - 10)],
+            UP,
+            Circumstances(),
+            [
+                Become(State.LOST, f"the worker node at T2_A gave the scheduler job back to HTCondor; {GONE}"),
+                RemoveJobs(("1.0",)),
+            ],
+            id="evicted, and started anew between two looks",
+        ),
+        pytest.param(
+            wish(tracked=tracked(), ran_at=NOW - 5),
+            [scheduler(starts=2, since=NOW - 10)],
+            UP,
+            Circumstances(),
+            [],
+            id="evicted before it was up, and up the second time",
+        ),
+        pytest.param(
+            wish(tracked=tracked(W1), workers=2),
+            [scheduler(JobState.HELD, reason="the job agent ended with status 3", says="boom"), worker(W1)],
+            None,
+            Circumstances(),
+            [
+                Become(
+                    State.LOST, f"the scheduler job failed: the job agent ended with status 3. It says: boom; {GONE}"
+                ),
+                RemoveJobs(("1.0", "10.0")),
+            ],
+            id="the scheduler of a cluster that ran died",
+        ),
+        pytest.param(
+            wish(State.STARTING, tracked=tracked()),
+            [scheduler(since=NOW - START_PATIENCE - 1)],
+            SILENT,
+            Circumstances(),
+            [
+                Become(
+                    State.FAILED,
+                    "the job runs at T2_A and is connected, but its job agent does not answer: the cluster's job does not answer "
+                    "(TimeoutError). It was given up after 5 minutes",
+                ),
+                RemoveJobs(("1.0",)),
+            ],
+            id="connected and silent, for too long",
+        ),
+        pytest.param(
+            wish(tracked=tracked()),
+            [scheduler()],
+            SILENT,
+            Circumstances(),
+            [
+                Become(
+                    State.RUNNING,
+                    "the cluster is connected, but its job agent does not answer at the moment: the cluster's job does not answer "
+                    "(TimeoutError)",
+                )
+            ],
+            id="connected and silent after it ran",
+        ),
+        pytest.param(
+            wish(workers=2, tracked=tracked(W1), memory=2 * GIB),
+            [scheduler(), worker(W1, JobState.IDLE, since=NOW - 20)],
+            UP,
+            Circumstances(slots=SiteSlots((NodeSlot(8, 0, 16 * GIB, 0),))),
+            [
+                Become(
+                    State.RUNNING,
+                    "1 worker job: waiting for a free slot at T2_A: no worker node there has 1 core and 2.12 GiB of memory free at "
+                    "the moment",
+                )
+            ],
+            id="a worker waits",
+        ),
+        pytest.param(
+            wish(workers=2, tracked=tracked(W1)),
+            [scheduler(), worker(W1, JobState.IDLE, since=NOW - 1)],
+            UP,
+            Circumstances(),
+            [],
+            id="a worker waits, but not long",
+        ),
+    ],
+)  # fmt: skip
+def test_plan_by_circumstances(wish, jobs, report, around, wanted):
+    assert list(plan(wish, tuple(jobs), report, NOW, around)) == wanted
+
+
+@pytest.mark.parametrize(
+    "state, seconds, wanted",
+    [
+        (State.REQUESTED, POOL_PATIENCE - 1, Become(State.REQUESTED, "it is down; trying again")),
+        (State.REQUESTED, POOL_PATIENCE, Become(State.FAILED, "it is down, so nothing was started; try again later")),
+        (State.QUEUED, 1000, Become(State.QUEUED, "it is down; trying again")),
+        (State.RUNNING, 1000, Become(State.RUNNING, "it is down; trying again")),
+        (State.CLOSING, 1000, Become(State.CLOSING, "it is down; trying again")),
+        (State.FAILED, 1000, None),
+    ],
+)
+def test_a_pool_that_is_away(state, seconds, wanted):
+    assert without_pool(wish(state), "it is down", seconds) == ((wanted,) if wanted else ())
+    assert without_pool(wish(state, reason="it is down; trying again"), "it is down", 0) == ()
+
+
+@pytest.mark.parametrize(
+    "wish, jobs, job",
+    [
+        (wish(tracked=tracked()), [], "1.0"),
+        (wish(tracked=tracked()), [scheduler()], ""),
+        (wish(tracked=[Tracked(Role.SCHEDULER)]), [], ""),
+        (wish(State.REQUESTED), [], ""),
+        (wish(State.CLOSING, tracked=tracked()), [], ""),
+        (wish(State.FAILED, tracked=tracked()), [], ""),
+    ],
+)
+def test_whose_end_has_to_be_looked_up(wish, jobs, job):
+    assert missing_job(wish, tuple(jobs)) == job
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ async def test_what_travels_with_the_jobs(world):
     await world.until(cluster, "running")
     await world.turn()
     first, second = world.site.submitted
-    assert (first.module, second.module) == ("af_hub.job.agent", "af_hub.job.worker")
+    assert (first.arguments, second.arguments) == (("start.py", "af_hub.job.agent"), ("-m", "af_hub.job.worker"))
+    assert b"runpy" in first.files["start.py"]
     assert first.python.as_posix() == "/images/python-analysis/bin/python"
     assert (first.site, first.cores, first.lifetime > 3500) == ("T2_A", 2, True)
     assert first.memory == 3 * 2**30 and second.memory == 2**31 + 128 * 2**20
@@ -167,7 +168,7 @@ async def test_closing_waits_for_the_pool_and_needs_no_tunnel(world):
     for _ in range(3):
         await world.turn()
     found = world.get(cluster)
-    assert found.state == "closing" and "batch system does not answer" in found.reason
+    assert found.state == "closing" and "access point does not answer; trying again" in found.reason
     assert [event.sentence for event in found.events].count(found.reason) == 1
     world.site.unreachable = False
     await world.until(cluster, "closed")
@@ -374,7 +375,8 @@ async def test_the_forwarder_is_away_when_all_is_over(world):
 async def test_a_pool_that_answers_again(world):
     world.site.unreachable = True
     cluster = await world.create()
-    assert await world.parts.reconciler.round() == CALM_SECONDS
+    assert await world.parts.reconciler.round() == BUSY_SECONDS
+    assert world.get(cluster).reason == "the access point does not answer; trying again"
     world.site.unreachable = False
     await world.until(cluster, "running")
     assert world.get(cluster).reason == ""
