@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from af_hub.controller.keys import BadKey
+from af_hub.controller.mistakes import sentence
 from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
 
 log = logging.getLogger(__name__)
@@ -83,14 +84,8 @@ def add_problems(app: FastAPI, page: Callable[[Request, int, str, str], Response
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        return answer(request, 422, "; ".join(_sentence(mistake) for mistake in error.errors()))
+        return answer(request, 422, sentence(error.errors()))
 
     @app.exception_handler(Exception)
     async def _fault(request: Request, error: Exception) -> Response:
         return answer(request, 500, "The controller made a mistake; its log says more.")
-
-
-def _sentence(mistake: dict[str, object]) -> str:
-    place = mistake["loc"]
-    assert isinstance(place, tuple)
-    return f"{'.'.join(str(step) for step in place[1:]) or 'the body'}: {mistake['msg']}"

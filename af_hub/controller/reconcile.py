@@ -279,7 +279,12 @@ class Reconciler:
 
     async def _remove(self, cluster: Cluster, jobs: tuple[str, ...]) -> None:
         self.store.retire(cluster.id, jobs, self.clock())
-        await self.pool.remove(cluster.pool, jobs, await self._credential(cluster))
+        credential = await self._credential(cluster)
+        try:
+            await self.pool.remove(cluster.pool, jobs, credential)
+        except Refused as error:
+            rest = "what stays ends with the cluster's lifetime, or the facility's administrators remove it"
+            raise Refused(f"{error}; {rest}") from error
 
     async def _ask_to_close(self, cluster: str) -> None:
         """A polite word only: the jobs are removed whether or not it was heard."""

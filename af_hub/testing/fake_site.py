@@ -9,7 +9,7 @@ import json
 import ssl
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -168,6 +168,8 @@ class FakeSite:
         Jobs are held for this reason instead of started.
     refuses
         A submit is refused with this sentence.
+    slow
+        What a submit costs; called before it is done.
     tunnel_down, cannot_forget
         The forwarder offers nothing; it does not hear that a cluster is over.
     trouble
@@ -182,6 +184,7 @@ class FakeSite:
     loses_answers: bool = False
     holds: str = ""
     refuses: str = ""
+    slow: Callable[[], None] = lambda: None
     tunnel_down: bool = False
     cannot_forget: bool = False
     trouble: str = ""
@@ -217,6 +220,7 @@ class FakeSite:
         self._reach()
         if self.refuses:
             raise Refused(self.refuses)
+        self.slow()
         jobs = self.take(order, credential.owner)
         if self.loses_answers:
             raise PoolAway("the access point did not answer in time")
@@ -228,7 +232,7 @@ class FakeSite:
         for job in jobs:
             if job in self.queue:
                 if self.queue[job].owner != credential.owner:
-                    raise Refused("that job is somebody else's")
+                    raise Refused("HTCondor does not let you remove 1 job, which another account than yours owns")
                 await self.end(job)
 
     async def slots(self, pool: str) -> Mapping[str, SiteSlots]:

@@ -139,28 +139,63 @@ async def test_what_the_policy_refuses(world, user, change, status, says):
     assert world.parts.store.of_owner(user) == []
 
 
+GOOD = {"site": "T2_A", "image": "python-analysis"}
+
+
 @pytest.mark.parametrize(
-    "body",
+    "body, says",
     [
-        pytest.param({}, id="nothing"),
-        pytest.param({"site": "T2_A"}, id="no image"),
-        pytest.param({"site": "T2_A", "image": "python-analysis", "owner": "root"}, id="unknown key"),
-        pytest.param({"site": "T2_A", "image": "python-analysis", "workers": -1}, id="fewer than none"),
-        pytest.param({"site": "T2_A", "image": "python-analysis", "workers": "2"}, id="number as text"),
-        pytest.param({"site": "T2_A", "image": "python-analysis", "workers": True}, id="truth as number"),
-        pytest.param({"site": "T2_A", "image": "python-analysis", "cores": 0}, id="no core"),
-        pytest.param({"site": "T2_A", "image": "python-analysis", "memory": 1}, id="no memory"),
-        pytest.param({"site": "T2_A", "image": "python-analysis", "name": "<script>x"}, id="a name with markup"),
-        pytest.param({"site": "T2_A", "image": "python-analysis", "name": "a" * 64}, id="a long name"),
-        pytest.param({"site": "T2_A", "image": "python-analysis", "name": "a\n"}, id="a name with a line break"),
-        pytest.param({"site": ["T2_A"], "image": "python-analysis"}, id="a list of sites"),
-        pytest.param([], id="a list"),
+        pytest.param(
+            {},
+            "site: found nothing, wanted a value; put one there; image: found nothing, wanted a value; put one there",
+            id="nothing",
+        ),
+        pytest.param({"site": "T2_A"}, "image: found nothing, wanted a value; put one there", id="no image"),
+        pytest.param(
+            GOOD | {"owner": "root"},
+            "owner: found a text of 4 characters, wanted no such name; leave it out",
+            id="unknown key",
+        ),
+        pytest.param(GOOD | {"workers": -1}, "workers: found -1, wanted at least 0", id="fewer than none"),
+        pytest.param(
+            GOOD | {"workers": "2"}, "workers: found a text of 1 character, wanted a whole number", id="number as text"
+        ),
+        pytest.param(GOOD | {"workers": True}, "workers: found true, wanted a whole number", id="truth as number"),
+        pytest.param(GOOD | {"workers": None}, "workers: found null, wanted a whole number", id="no number"),
+        pytest.param(GOOD | {"cores": 0}, "cores: found 0, wanted at least 1", id="no core"),
+        pytest.param(GOOD | {"cores": 1.5}, "cores: found 1.5, wanted a whole number", id="half a core"),
+        pytest.param(GOOD | {"memory": 1}, "memory: found 1, wanted at least 268435456", id="no memory"),
+        pytest.param(
+            GOOD | {"memory": 10**40}, "memory: found a very long number, wanted at most 4398046511104", id="too much"
+        ),
+        pytest.param(
+            GOOD | {"name": "<script>x"}, "name: found a text of 9 characters, wanted", id="a name with markup"
+        ),
+        pytest.param(GOOD | {"name": "a" * 64}, "name: found a text of 64 characters, wanted", id="a long name"),
+        pytest.param(
+            GOOD | {"name": "a\n"}, "name: found a text of 2 characters, wanted", id="a name with a line break"
+        ),
+        pytest.param(
+            GOOD | {"image": "i" * 65}, "image: found a text of 65 characters, wanted at most 64 characters", id="long"
+        ),
+        pytest.param(GOOD | {"site": ["T2_A"]}, "site: found a list, wanted a text", id="a list of sites"),
+        pytest.param([], "the body: found a list, wanted a JSON object", id="a list"),
     ],
 )
-async def test_what_is_not_understood(world, body):
+async def test_what_is_not_understood(world, body, says):
     async with world.api(world.owner) as api:
         answer = await api.post("api/clusters", json=body)
-    assert answer.status_code == 422 and answer.json()["detail"]
+    assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"].startswith(says), answer.json()["detail"]
+    assert world.parts.store.of_owner("cms-analyst") == []
+
+
+async def test_what_is_no_json_is_not_understood(world):
+    async with world.api(world.owner) as api:
+        answer = await api.post("api/clusters", content=b"{site", headers={"Content-Type": "application/json"})
+        assert answer.json()["detail"] == "the body: found something else, wanted JSON"
+        answer = await api.post("api/clusters", content=b"site=T2_A")
+        assert answer.json()["detail"].startswith("the body: found a text of 9 characters, wanted a JSON object")
 
 
 async def test_errors_never_repeat_what_was_sent(world, running):

@@ -6,7 +6,9 @@ import json
 import pytest
 
 from af_hub.condor.jobstatus import JobState
+from af_hub.condor.why import Ending
 from af_hub.controller.keys import ClusterKeys
+from af_hub.controller.plan import POOL_PATIENCE
 from af_hub.controller.reconcile import BUSY_SECONDS, CALM_SECONDS, REST_SECONDS
 from af_hub.controller.states import Role
 from af_hub.controller.store import IDS_AT_ONCE
@@ -137,6 +139,119 @@ async def test_a_refused_submit_fails_with_the_sentence(world):
     cluster = await world.create()
     await world.turn()
     assert (world.get(cluster).state, world.get(cluster).reason) == ("failed", "the access point refuses your account")
+
+
+async def test_a_batch_system_that_is_away_fails_what_it_has_never_seen(world):
+    world.site.unreachable = True
+    cluster = await world.create()
+    await world.turn()
+    assert world.get(cluster).state == "requested"
+    world.clock.offset = POOL_PATIENCE
+    await world.turn()
+    found = world.get(cluster)
+    assert found.state == "failed" and found.reason.startswith(
+        "the access point does not answer, so nothing was started"
+    )
+    second = await world.create()
+    await world.turn()
+    assert world.get(second).state == "failed", "it has been away long enough"
+    world.site.unreachable = False
+    await world.turn()
+    await world.turn()
+    assert world.get(cluster).forgotten and not world.site.submitted
+
+
+async def test_a_batch_system_that_is_away_fails_nothing_that_it_has_seen(world):
+    cluster = await world.create()
+    await world.turn()
+    await world.turn()
+    world.site.unreachable = True
+    for offset in (0, 100):
+        world.clock.offset = offset
+        await world.turn()
+    assert (world.get(cluster).state, world.get(cluster).reason) == (
+        "queued",
+        "the access point does not answer; trying again",
+    )
+    world.site.unreachable = False
+    await world.until(cluster, "running")
+
+
+async def test_a_submit_that_swallows_time_is_given_up_and_what_arrives_all_the_same_is_removed(world):
+    def swallow():
+        world.clock.offset += POOL_PATIENCE
+
+    world.site.loses_answers, world.site.slow = True, swallow
+    cluster = await world.create()
+    await world.turn()
+    found = world.get(cluster)
+    assert found.state == "failed" and "if its job arrives all the same, it is removed" in found.reason
+    assert world.site.numbers(cluster)
+    await world.turn()
+    assert not world.site.queue
+    await world.turn()
+    assert world.get(cluster).forgotten and not keys(world, cluster).exist()
+
+
+async def test_a_job_that_runs_as_another_account_is_not_left_behind(world):
+    """The access point's mapping is not the policy's; the answer to our submit says that the job is ours all the same."""
+    cluster = await world.create()
+    await world.turn()
+    (number,) = world.site.numbers(cluster)
+    queued = world.site.queue[number]
+    queued.job = dataclasses.replace(queued.job, account="somebody")
+    await world.turn()
+    await world.turn()
+    assert world.get(cluster).state == "failed" and "runs your jobs as somebody" in world.get(cluster).reason
+    assert not world.site.queue
+
+
+async def test_an_account_that_changes_while_the_cluster_lives_is_told(world):
+    cluster = await world.create()
+    await world.until(cluster, "running")
+    (number,) = world.site.numbers(cluster)
+    world.site.queue[number].owner = "somebody"
+    world.site.tunnel_down = True
+    async with world.api(world.owner) as api:
+        await api.delete(f"api/clusters/{cluster}")
+    await world.turn()
+    found = world.get(cluster)
+    assert found.state == "closing" and "which another account than yours owns; what stays ends with" in found.reason
+
+
+async def test_a_scheduler_job_that_was_removed_by_hand(world):
+    cluster = await world.create()
+    await world.until(cluster, "running")
+    (number,) = world.site.numbers(cluster)
+    world.site.endings[number] = Ending(False, "it was removed from HTCondor's queue (via condor_rm (by user root))")
+    await world.site.end(number)
+    await world.turn()
+    found = world.get(cluster)
+    assert (
+        found.state == "lost"
+        and "removed from HTCondor's queue (via condor_rm (by user root)); its tasks" in found.reason
+    )
+
+
+async def test_what_it_waits_for(world):
+    world.site.room["T2_A"] = ()
+    cluster = await world.create()
+    for _ in range(3):
+        await world.turn()
+    assert "T2_A has no worker node in the pool at the moment" in world.get(cluster).reason
+    asked = len(world.get(cluster).events)
+    await world.turn()
+    assert len(world.get(cluster).events) == asked
+
+
+async def test_an_agent_that_is_connected_and_silent_is_told(world):
+    cluster = await world.create()
+    await world.turn()
+    await world.site.advance()
+    await world.site.agents[cluster].stop()
+    await world.turn()
+    found = world.get(cluster)
+    assert found.state == "starting" and "is connected, but its job agent does not answer" in found.reason
 
 
 async def test_an_expired_login_fails_with_what_to_do(world):
