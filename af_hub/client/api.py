@@ -4,7 +4,9 @@ Serves the hops session → controller and kernel → session agent. Promises: e
 token stands in a header only. Needs nothing but httpx.
 """
 
+import asyncio
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -15,6 +17,10 @@ from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
 
 SECONDS = 15
 ATTACH_SECONDS = 60
+AGENT_AWAY_SECONDS = 15
+"""How long the session agent may be away; it is started again as soon as it dies, which takes a second or two."""
+
+PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -136,28 +142,33 @@ class SessionAgent:
         return cls(socket)
 
     async def attach(self, cluster: str) -> Way:
-        """Open the way to a Dask cluster of yours; may be repeated."""
-        transport = httpx.AsyncHTTPTransport(uds=self.socket)
-        try:
-            async with httpx.AsyncClient(transport=transport, timeout=ATTACH_SECONDS, trust_env=False) as client:
-                answer = await client.put(f"http://session-agent/clusters/{cluster}")
-        except httpx.HTTPError as error:
-            raise self._away(error) from None
+        """Open the way to a Dask cluster of yours; may be repeated, and waits for an agent that is being started again."""
+        answer = await self._ask_patiently("PUT", f"/clusters/{cluster}", ATTACH_SECONDS)
         if not answer.is_success:
             raise _error(answer, "The session agent")
         return _way(_read(answer, "the session agent"))
 
     async def detach(self, cluster: str) -> None:
         """Close the way; may be repeated."""
-        transport = httpx.AsyncHTTPTransport(uds=self.socket)
-        try:
-            async with httpx.AsyncClient(transport=transport, timeout=SECONDS, trust_env=False) as client:
-                await client.delete(f"http://session-agent/clusters/{cluster}")
-        except httpx.HTTPError as error:
-            raise self._away(error) from None
+        await self._ask("DELETE", f"/clusters/{cluster}", SECONDS)
+
+    async def pid(self) -> int:
+        """Which process it is; another one after it died. Waits for an agent that is being started again."""
+        found = _read(await self._ask_patiently("GET", "/health", SECONDS), "the session agent")
+        return int(found.get("pid", 0))
 
     def ways(self) -> list[Way]:
-        """All ways that are open; blocks for a moment, for Dask's security loader."""
+        """All ways that are open, for Dask's security loader; blocks, for some seconds while an agent is being started again."""
+        deadline = time.monotonic() + AGENT_AWAY_SECONDS
+        while True:
+            try:
+                return self._ways()
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+
+    def _ways(self) -> list[Way]:
         transport = httpx.HTTPTransport(uds=self.socket)
         try:
             with httpx.Client(transport=transport, timeout=SECONDS, trust_env=False) as client:
@@ -167,9 +178,28 @@ class SessionAgent:
         found = _read(answer, "the session agent") if answer.is_success else []
         return [_way(one) for one in found]
 
+    async def _ask_patiently(self, method: str, path: str, seconds: float) -> httpx.Response:
+        """For what may be asked twice."""
+        deadline = time.monotonic() + AGENT_AWAY_SECONDS
+        while True:
+            try:
+                return await self._ask(method, path, seconds)
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _ask(self, method: str, path: str, seconds: float) -> httpx.Response:
+        transport = httpx.AsyncHTTPTransport(uds=self.socket)
+        try:
+            async with httpx.AsyncClient(transport=transport, timeout=seconds, trust_env=False) as client:
+                return await client.request(method, f"http://session-agent{path}")
+        except httpx.HTTPError as error:
+            raise self._away(error) from None
+
     def _away(self, error: httpx.HTTPError) -> Unavailable:
         return Unavailable(
-            f"The session agent does not answer ({type(error).__name__}). It is restarted when it dies: try again in a "
+            f"The session agent does not answer ({type(error).__name__}). It is started again when it dies: try again in a "
             "moment, then restart the server."
         )
 

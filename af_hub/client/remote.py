@@ -14,7 +14,7 @@ import importlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Self, TypeVar
@@ -22,10 +22,11 @@ from typing import Any, Self, TypeVar
 from dask.utils import format_bytes, parse_bytes, parse_timedelta
 from distributed.core import Status, rpc
 from distributed.deploy.cluster import Cluster
+from distributed.objects import SchedulerInfo
 from distributed.security import Security
 from distributed.utils import NoOpAwaitable
 
-from af_hub.client.api import Controller, SessionAgent
+from af_hub.client.api import Controller, SessionAgent, Way
 from af_hub.client.security import security_of
 from af_hub.errors import AFError, ClusterFailed, Refused, Unavailable
 
@@ -36,6 +37,9 @@ CONTROLLER_AWAY_SECONDS = 120
 """How long the controller may be away while a cluster is waited for; a restart takes seconds."""
 
 CONNECT_SECONDS = 60
+ATTACH_AWAY_SECONDS = 30
+"""How long the way to a cluster that runs may not be had; a restart of controller or session agent takes seconds."""
+
 DISCONNECT_SECONDS = 10
 SYNC_SECONDS = 5
 OVER = ("closing", "closed", "failed", "lost")
@@ -98,6 +102,8 @@ class RemoteHTCondor(Cluster):
         self._agent = SessionAgent.from_environment()
         self._found: dict[str, Any] = {}
         self.security: Security | None = None
+        self._agent_pid = 0
+        self._finding_back: asyncio.Task[Any] | None = None
         super().__init__(
             asynchronous=asynchronous, loop=loop, quiet=quiet, name=name, scheduler_sync_interval=SYNC_SECONDS
         )
@@ -109,6 +115,27 @@ class RemoteHTCondor(Cluster):
     def list(cls) -> list[dict[str, Any]]:
         """Your Dask clusters, those of other sessions and those that are over too, the newest first."""
         return _run(Controller.from_environment().clusters)
+
+    @classmethod
+    def reach(cls, cluster: str) -> str:
+        """Open the way to a running Dask cluster of yours, also one that an earlier session made; its address for ``Client``.
+
+        Parameters
+        ----------
+        cluster
+            Its name or id, as :meth:`list` and the clusters' page show them.
+
+        Raises
+        ------
+        Refused
+            When you have no such cluster that runs.
+
+        Examples
+        --------
+        >>> client = Client(RemoteHTCondor.reach("T2_A-0123"))
+        """
+        found = find_running(cls.list(), cluster)
+        return _run(lambda: SessionAgent.from_environment().attach(found["id"])).scheduler
 
     @property
     def cluster_id(self) -> str:
@@ -197,7 +224,7 @@ class RemoteHTCondor(Cluster):
     async def _connect(self) -> None:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                way = await self._agent.attach(self.cluster_id)
+                way = await self._attach()
                 self.security = security_of(way)
                 self.scheduler_comm = rpc(way.scheduler, connection_args=self.security.get_connection_args("client"))
                 await super()._start()
@@ -208,6 +235,53 @@ class RemoteHTCondor(Cluster):
                 f"The Dask cluster runs, but its scheduler does not answer through the tunnel "
                 f"({type(error).__name__}); it has been closed. Try again."
             ) from error
+
+    async def _attach(self) -> Way:
+        """The way, once it can be had: session agent or controller may be on their way back."""
+        deadline = time.monotonic() + ATTACH_AWAY_SECONDS
+        while True:
+            try:
+                way = await self._agent.attach(self.cluster_id)
+                self._agent_pid = await self._agent.pid()
+                return way
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _watch_worker_status(self, comm: Any) -> None:
+        """Follow the workers; when the connection breaks, say what that means, and follow them again once it is back."""
+        while True:
+            await super()._watch_worker_status(comm)
+            if self.status != Status.running:
+                return
+            self._finding_back = asyncio.create_task(self._find_back())
+            try:
+                comm = await self._finding_back
+            except asyncio.CancelledError:
+                return
+            if comm is None:
+                return
+
+    async def _find_back(self) -> Any:
+        """A new connection on which the scheduler tells of its workers; None when the cluster is over."""
+        log.warning("%s", await self._why_broken())
+        if self._found["state"] in OVER or self.scheduler_comm is None:
+            return None
+        comm = self._watch_worker_status_comm = await self.scheduler_comm.live_comm()
+        await comm.write({"op": "subscribe_worker_status"})
+        self.scheduler_info = SchedulerInfo(await comm.read())
+        log.warning("%s is reached again.", self.name)
+        return comm
+
+    async def _why_broken(self) -> str:
+        """What the facility says of it, for people."""
+        pid = 0
+        with suppress(AFError):
+            pid = await self._agent.pid()
+            self._found = await self._controller.get(self.cluster_id)
+        before, self._agent_pid = self._agent_pid, pid
+        return say_broken(self._found, before, pid)
 
     async def _scale(self, n: int) -> None:
         self._found = await self._controller.scale(self.cluster_id, n)
@@ -242,6 +316,8 @@ class RemoteHTCondor(Cluster):
     async def _disconnect(self) -> None:
         """Let go of the scheduler, which may not answer any more, and of the tunnel."""
         self.status = Status.closing
+        if self._finding_back:
+            self._finding_back.cancel()
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(DISCONNECT_SECONDS):
                 await super()._close()
@@ -286,6 +362,36 @@ class RemoteHTCondor(Cluster):
 
     def _state(self) -> str:
         return "closed" if self.status == Status.closed else str(self._found.get("state", "not asked for yet"))
+
+
+def find_running(clusters: Iterable[Mapping[str, Any]], wanted: str) -> Mapping[str, Any]:
+    """The running one of that id or name; of several, the first.
+
+    Raises
+    ------
+    Refused
+        When there is none; with those that there are.
+    """
+    running = [one for one in clusters if one["state"] == "running"]
+    for one in running:
+        if wanted in (one["id"], one["name"]):
+            return one
+    names = ", ".join(str(one["name"]) for one in running)
+    raise Refused(f"You have no running Dask cluster {wanted!r}; running are: {names or 'none'}.")
+
+
+def say_broken(found: Mapping[str, Any], agent_before: int, agent_now: int) -> str:
+    """What happened to the connection to a scheduler, and what follows; ``agent_*`` are the session agent's process numbers."""
+    name = found["name"]
+    if found["state"] in OVER:
+        return f"The Dask cluster {name} is {found['state']}: {found['reason'] or 'closed'}"
+    who = "the connection to the forwarder broke"
+    if agent_now != agent_before:
+        who = "the session agent was started anew" if agent_now else "the session agent does not answer"
+    return (
+        f"The way to the Dask cluster {name} broke: {who}. The cluster lives on, and clients connect again by themselves. What they "
+        "were waiting for is cancelled: submit it again."
+    )
 
 
 def _words(found: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ An attachment is a folder ``clusters/<id>/`` in the session's folder (0700, file
     attachment.json               the forwarder's address and host key, the local port, when the certificates end
 
 Promises: attaching twice is attaching once; the port of a Dask cluster stays the same for the life of the session, also when the
-agent is killed and starts again; what is on disk is whole. Leaves to the controller whose Dask cluster it is.
+agent is killed and starts again (unless somebody took the port meanwhile: then it is another); what is on disk is whole. Leaves to the controller whose Dask cluster it is.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -132,17 +132,24 @@ class Attachments:
             shutil.rmtree(self._folder / dask_cluster, ignore_errors=True)
 
     async def take_up(self) -> None:
-        """Open again what an earlier agent of this session had open, at the same ports."""
+        """Open again what an earlier agent of this session had open, at the same ports where they are free."""
         for folder in sorted(self._folder.glob("[0-9a-f]*")):
             try:
                 attachment = read_attachment(folder)
-                bridge = await self._open_bridge(
-                    attachment.dask_cluster, attachment.credentials, attachment.ssh_key, attachment.port
-                )
+                self._open[attachment.dask_cluster] = await self._take_up(attachment)
             except (OSError, ValueError, KeyError, TypeError, AFError) as error:
                 log.error("Dask cluster %s cannot be taken up again: %s", folder.name, error)
-                continue
-            self._open[attachment.dask_cluster] = (attachment, bridge)
+
+    async def _take_up(self, attachment: Attachment) -> tuple[Attachment, OpenBridge]:
+        asked = (attachment.dask_cluster, attachment.credentials, attachment.ssh_key)
+        try:
+            return attachment, await self._open_bridge(*asked, attachment.port)
+        except OSError as error:
+            log.warning("port %d is not free any more (%s); taking another", attachment.port, error)
+        bridge = await self._open_bridge(*asked, 0)
+        moved = replace(attachment, port=bridge.port)
+        write_private(moved.folder / "attachment.json", _as_json(moved))
+        return moved, bridge
 
     async def close(self) -> None:
         """Close the bridges; the folders stay for the next agent."""
@@ -182,11 +189,15 @@ def write_attachment(attachment: Attachment, keys: SessionKeys) -> None:
         ("tls.key", keys.tls),
         ("tls.pem", attachment.credentials.tls_certificate),
         ("tls-ca.pem", attachment.credentials.tls_ca),
-        ("attachment.json", json.dumps({"port": attachment.port, "credentials": asdict(attachment.credentials)})),
+        ("attachment.json", _as_json(attachment)),
     ):
         write_private(new / name, content)
     shutil.rmtree(attachment.folder, ignore_errors=True)
     new.rename(attachment.folder)
+
+
+def _as_json(attachment: Attachment) -> str:
+    return json.dumps({"port": attachment.port, "credentials": asdict(attachment.credentials)})
 
 
 def read_attachment(folder: Path) -> Attachment:

@@ -23,6 +23,7 @@ class FakeFacility:
     states: list = field(default_factory=lambda: [RUNNING])
     refuses: tuple | None = None
     agent_away: bool = False
+    agent_away_for: int = 0
     away_for: int = 0
     cluster: dict | None = None
     asked: list = field(default_factory=list)
@@ -78,7 +79,8 @@ class FakeFacility:
             case "GET", "api/clusters":
                 return web.json_response([self.cluster] if self.cluster else [])
             case "GET", p if p == f"api/clusters/{CLUSTER}" and self.cluster:
-                self.cluster |= self.states.pop(0) if len(self.states) > 1 else self.states[0]
+                found = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+                self.cluster |= found if self.cluster["state"] != "closing" else {}
             case "PATCH", p if p == f"api/clusters/{CLUSTER}":
                 if body["workers"] > 8:
                     return problem(403, "your limit is 8")
@@ -105,11 +107,16 @@ class FakeFacility:
 
     async def _agent(self, request):
         self.asked.append((f"agent {request.method}", request.path, None))
-        if self.agent_away:
+        self.agent_away_for -= 1
+        if self.agent_away or self.agent_away_for >= 0:
             return problem(502, "the controller does not answer")
         if request.method == "DELETE":
             return web.Response(status=204)
         way = {"cluster": CLUSTER, "scheduler": self.scheduler, "tls": self.tls, "expires_at": time.time() + 60}
+        if request.path == "/health":
+            return web.json_response(
+                {"pid": 4711, "token": {"expires_at": time.time() + 60, "reason": ""}, "clusters": 1}
+            )
         return web.json_response([way] if request.path == "/clusters" else way)
 
     def said(self, method):

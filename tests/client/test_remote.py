@@ -1,9 +1,12 @@
 import asyncio
 import logging
+import threading
 import time
 import warnings
+from pathlib import Path
 
 import pytest
+from dask import config as dask_config
 from distributed import Client
 from distributed.core import Status
 from fake_facility import CLUSTER, RUNNING, TOKEN, WAITING
@@ -156,11 +159,55 @@ def test_scaling_too_far(facility, dask):
             cluster.adapt(minimum=1, maximum=2)
 
 
-def test_the_agent_cannot_attach(facility):
+def test_the_agent_cannot_attach(facility, monkeypatch):
+    monkeypatch.setattr(remote, "ATTACH_AWAY_SECONDS", 0)
     facility.agent_away = True
     with pytest.raises(Unavailable, match="controller does not answer"):
         RemoteHTCondor("T2_A", quiet=True)
     assert facility.cluster["state"] == "closing"
+
+
+def test_controller_and_agent_may_be_away_for_a_moment_when_the_way_is_opened(facility, dask):
+    facility.agent_away_for = 2
+    with RemoteHTCondor("T2_A", quiet=True) as cluster, Client(cluster) as client:
+        assert client.submit(lambda: 42).result(timeout=20) == 42
+
+
+def test_no_way_is_opened_before_the_agent_is_back(facility, dask, monkeypatch):
+    """It was killed: nothing listens on its socket for a moment."""
+    there = facility.socket
+    monkeypatch.setenv("AF_AGENT_SOCKET", f"{there}.later")
+    back = threading.Timer(0.5, lambda: Path(f"{there}.later").symlink_to(there))
+    back.start()
+    with RemoteHTCondor("T2_A", quiet=True) as cluster:
+        assert load_security({"address": cluster.scheduler_address})
+    back.join()
+
+
+def test_a_cluster_of_an_earlier_session_is_reached_by_name(facility, dask):
+    earlier = RemoteHTCondor("T2_A", name="mine", quiet=True)
+    loader = {"distributed.client.security-loader": "af_hub.client.security.load_security"}
+    with dask_config.set(loader), Client(RemoteHTCondor.reach("mine")) as client:
+        assert client.submit(lambda: 42).result(timeout=20) == 42
+    assert RemoteHTCondor.reach(CLUSTER) == facility.scheduler
+    with pytest.raises(Refused, match="no running Dask cluster 'other'; running are: mine"):
+        RemoteHTCondor.reach("other")
+    earlier.close()
+    with pytest.raises(Refused, match="running are: none"):
+        RemoteHTCondor.reach("mine")
+
+
+@pytest.mark.parametrize(
+    "found, before, now, words",
+    [
+        pytest.param(RUNNING, 7, 7, "the connection to the forwarder broke. The cluster lives on", id="same agent"),
+        pytest.param(RUNNING, 7, 8, "the session agent was started anew. The cluster lives on", id="another agent"),
+        pytest.param(RUNNING, 7, 0, "the session agent does not answer. The cluster lives on", id="no agent"),
+        pytest.param({"state": "lost", "reason": "its node went"}, 7, 7, "is lost: its node went", id="cluster over"),
+    ],
+)
+def test_what_is_said_when_the_way_breaks(found, before, now, words):
+    assert words in remote.say_broken({"name": "mine", **found}, before, now)
 
 
 def test_the_tunnel_leads_nowhere(facility, dask, monkeypatch):

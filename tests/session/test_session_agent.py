@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import ssl
 import stat
 import sys
@@ -154,6 +155,23 @@ async def test_killed_agent_comes_back_at_the_same_port(
     assert await echo(before, b"still there") == b"still there"
     assert await agent.ask("PUT", f"/clusters/{dask_cluster}") == (200, before)
     assert controller.asked == 1
+
+
+async def test_killed_agent_comes_back_at_another_port_when_its_own_was_taken(
+    agent: Agent, dask_cluster: str, controller: FakeController
+) -> None:
+    await agent.start()
+    _, before = await agent.ask("PUT", f"/clusters/{dask_cluster}")
+    await agent.kill()
+    taken = socket.create_server(("127.0.0.1", int(before["scheduler"].rpartition(":")[2])))
+    with taken:
+        await agent.start()
+        _, (after,) = await agent.ask("GET", "/clusters")
+        assert after == before | {"scheduler": after["scheduler"]} and after != before
+        assert await echo(after, b"still there") == b"still there"
+        await agent.kill()
+    await agent.start()
+    assert await agent.ask("GET", "/clusters") == (200, [after])
 
 
 async def test_certificates_that_end_are_replaced_at_the_same_port(
