@@ -110,6 +110,10 @@ class Person:
         """Keys, one after the other, to whatever has the focus."""
         ActionChains(self.browser).send_keys(*keys).perform()
 
+    def press_with(self, held: str, key: str) -> None:
+        """One key while another is held."""
+        ActionChains(self.browser).key_down(held).send_keys(key).key_up(held).perform()
+
     def tab_to(self, text: str, at_most: int = 40) -> None:
         """Press Tab until the element with this text, label or value has the focus."""
         for _ in range(at_most):
@@ -132,6 +136,45 @@ class Person:
         """What ``come_true`` hands back once it is true; a page that is just being changed counts as not yet."""
         wait = WebDriverWait(self.browser, seconds, 0.2, [StaleElementReferenceException])
         return wait.until(lambda _: come_true(), f"{wanted} at {self.browser.current_url}")
+
+    def click_on(self, text: str, css: str = "a, button, label, summary, [role=button]") -> None:
+        """What one can press and begins with this line."""
+        element = self.until(lambda: self._labelled(css, text), f"there is no {text!r} to press")
+        self.browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+        element.click()
+
+    def choose(self, menu: str, entry: str) -> None:
+        """An entry of a menu of JupyterLab's bar."""
+        self.click_on(menu, ".lm-MenuBar-item")
+        self.click_on(entry, ".lm-Menu-item")
+
+    def _labelled(self, css: str, text: str) -> WebElement | None:
+        found = self.browser.find_elements(By.CSS_SELECTOR, css)
+        return next((one for one in found if one.is_displayed() and one.text.strip().partition("\n")[0] == text), None)
+
+    def to_tab(self, number: int) -> None:
+        """Another tab, once there is one: 0 is the first, -1 the newest."""
+        least = number + 1 if number >= 0 else 2
+        self.until(lambda: len(self.browser.window_handles) >= least, f"there is no tab {number}")
+        self.browser.switch_to.window(self.browser.window_handles[number])
+
+    def close_tab(self) -> None:
+        """This one; then the first."""
+        self.browser.close()
+        self.to_tab(0)
+
+    def forget(self) -> None:
+        """Become somebody who was nowhere yet: one tab, no cookies, the usual window."""
+        for other in self.browser.window_handles[1:]:
+            self.browser.switch_to.window(other)
+            self.browser.close()
+        self.browser.switch_to.window(self.browser.window_handles[0])
+        self.go("about:blank")
+        self.browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
+        self.scripts(True)
+        self.dark(False)
+        self.window(*DESKTOP)
+        self.complaints()
 
     # --- how one looks ------------------------------------------------------------------------------------------------
 

@@ -101,9 +101,9 @@ def hub(iam: "DemoIAM", tmp_path_factory: pytest.TempPathFactory) -> "Iterator[R
         yield running
 
 
-@pytest.fixture
-def person(tmp_path: Path) -> "Iterator[Person]":
-    """Somebody at a headless Chromium with a new profile."""
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Person]":
+    """One headless Chromium for all tests; ask for ``person``."""
     from contextlib import ExitStack
 
     from af_hub.errors import Unavailable
@@ -114,10 +114,17 @@ def person(tmp_path: Path) -> "Iterator[Person]":
         unavailable("there is no Python package selenium; `pip install selenium` brings it")
     with ExitStack() as stack:
         try:
-            someone = stack.enter_context(open_chromium(tmp_path))
+            someone = stack.enter_context(open_chromium(tmp_path_factory.mktemp("chromium")))
         except Unavailable as reason:
             unavailable(str(reason))
         yield someone
+
+
+@pytest.fixture
+def person(chromium: "Person") -> "Person":
+    """Somebody at a headless Chromium who was nowhere yet."""
+    chromium.forget()
+    return chromium
 
 
 @pytest.fixture(scope="session")
