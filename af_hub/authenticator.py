@@ -8,14 +8,18 @@ and what somebody may do to :mod:`af_hub.policy`. Nothing secret ever goes into 
 import asyncio
 import base64
 import hashlib
+import json
 import logging
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import urlencode, urlsplit
 
 from cryptography.fernet import Fernet
 from jupyterhub.crypto import CryptKeeper
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.user import User
+from jupyterhub.utils import url_path_join
 from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthenticator, OAuthLoginHandler
 from tornado import web
 from traitlets import Any as AnyTrait
@@ -26,7 +30,7 @@ from af_hub.iam.claims import Claims, read_claims
 from af_hub.iam.discovery import Discovery, Metadata
 from af_hub.iam.endpoint import IAMClient
 from af_hub.policy.decide import Rights, decide
-from af_hub.policy.load import PolicyFile
+from af_hub.policy.load import PolicyFile, policy_file
 from af_hub.policy.model import Policy
 from af_hub.tokens.endpoint import HANDLERS
 from af_hub.tokens.keeper import Purpose, TokenKeeper
@@ -34,7 +38,21 @@ from af_hub.tokens.lifetime import AccessToken
 from af_hub.tokens.store import Store
 
 # The headings of the error pages, above the sentence.
-NO_LOGIN, NO_IAM = "Login refused", "No login now"
+NO_LOGIN, NO_IAM, STOPPED = "Login refused", "No login now", "This login cannot go on"
+
+LOGIN_SECONDS = 8.0
+"""For all that the hub asks of the IAM in one login, so that there is a page after ten whatever the IAM does."""
+
+FRESH_SECONDS = 10.0
+"""How old the IAM's word about where it is may be when a browser is sent there."""
+
+POLICY_SECONDS = 1.0
+"""How often the hub looks at its policy by itself, so that a wrong edit is in the log before somebody needs it."""
+
+OTHER_HOST = "af_host"
+"""Marks a login that was sent on to the hub's own address: once is enough, should a proxy in front change the name back."""
+
+ERROR_CODE = re.compile(r"[a-z_]{1,40}\Z")
 
 ADMINS = "af-admins"
 """Hub group of everybody whom the policy makes an admin; roles are given to it in ``load_roles``. IAM's groups begin with a slash."""
@@ -64,19 +82,68 @@ class IAMLoginHandler(OAuthLoginHandler):  # type: ignore[misc]
         super().authorize_redirect(extra_params={**extra_params, "nonce": nonce_of(self._verifier)}, **others)
 
     async def get(self) -> None:
-        """Begin a login."""
+        """Begin a login; at the address that the IAM sends the browser back to, since cookies are good for one address only."""
+        own = urlsplit(self.authenticator.oauth_callback_url)
+        if own.netloc and self.request.host.lower() != own.netloc.lower() and not self.get_argument(OTHER_HOST, ""):
+            query = urlencode({"next": self.get_argument("next", ""), OTHER_HOST: "1"})
+            self.redirect(f"{own.scheme}://{own.netloc}{self.request.path}?{query}")
+            return
         try:
-            self._metadata = await self.authenticator.client.discovery.metadata()
+            self._metadata = await self.authenticator.client.discovery.metadata(FRESH_SECONDS)
         except Unavailable as error:
-            self.log.warning("no login: %s", error)
-            raise web.HTTPError(
-                503, "The IAM does not answer; nobody can log in now. Try again in a minute.", reason=NO_IAM
-            ) from error
+            raise self.authenticator.no_iam(error) from error
         super().get()
 
 
 class IAMCallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
     """Takes the browser back from the IAM."""
+
+    async def get(self) -> None:
+        """End a login. An old tab of somebody who has logged in meanwhile leads home."""
+        if self.current_user and not self._is_ours():
+            self.redirect(url_path_join(self.hub.base_url, "home"))
+            return
+        await super().get()
+
+    def check_arguments(self) -> None:
+        """Whether this is the answer to a login that this browser began, and a good one.
+
+        Raises
+        ------
+        web.HTTPError
+            With a sentence for the person.
+        """
+        if not self._is_ours():
+            raise web.HTTPError(
+                400,
+                "It was begun in another browser or tab, under another address of this hub, or too long ago. "
+                "Nothing has changed; sign in again.",
+                reason=STOPPED,
+            )
+        if error := self.get_argument("error", ""):
+            self._refuse(error)
+        if not self.get_argument("code", ""):
+            raise web.HTTPError(400, "The IAM sent you back without an answer. Sign in again.", reason=STOPPED)
+
+    def _is_ours(self) -> bool:
+        """Whether the state in the address is the one in this browser's signed cookie (RFC 6749, section 10.12)."""
+        states = [_state_id(state) for state in (self.get_state_cookie(), self.get_argument("state", ""))]
+        return bool(states[0]) and states[0] == states[1]
+
+    def _refuse(self, error: str) -> NoReturn:
+        """Say what the IAM's ``error`` means (RFC 6749, section 4.1.2.1); its own words go to the log only."""
+        self.log.warning(
+            "the IAM refused a login: %.60r (%.200r)", error, self.get_argument("error_description", "no description")
+        )
+        if error == "access_denied":
+            raise web.HTTPError(
+                403,
+                "You, or the IAM, did not allow the hub to know who you are, so it cannot let you in. Nothing has changed; "
+                "sign in again and agree.",
+                reason=NO_LOGIN,
+            )
+        code = error if ERROR_CODE.match(error) else "an error without a name"
+        raise self.authenticator.no_iam(Unavailable(f"The IAM refuses to log you in ({code})."))
 
     def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
         """Without the address: Tornado would write it with the code that stands in it."""
@@ -84,6 +151,15 @@ class IAMCallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
             self.log.warning("login failed at %s: %s", self.request.path, error.log_message)
         else:
             self.log.error("login failed at %s", self.request.path, exc_info=(kind, error, trace))
+
+
+def _state_id(packed: str) -> str:
+    """The id in oauthenticator's packed state; empty when it is none."""
+    try:
+        found = json.loads(base64.urlsafe_b64decode(packed))
+    except (ValueError, RecursionError):
+        return ""
+    return str(found.get("state_id") or "") if isinstance(found, dict) else ""
 
 
 class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
@@ -182,7 +258,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
 
     @default("policy_source")
     def _default_policy_source(self) -> PolicyFile:
-        return PolicyFile(self.policy_file)
+        return policy_file(self.policy_file)
 
     @default("client")
     def _default_client(self) -> IAMClient:
@@ -246,7 +322,9 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         logger = logging.getLogger("af_hub")
         logger.parent, logger.propagate = self.log, True
         logger.setLevel(self.log.getEffectiveLevel())
-        self._keeping = asyncio.get_running_loop().create_task(self.keeper.keep_fresh(), name="token keeper")
+        loop = asyncio.get_running_loop()
+        self._keeping = loop.create_task(self.keeper.keep_fresh(), name="token keeper")
+        self._looking = loop.create_task(self._look_at_policy(), name="policy")
         return [*super().get_handlers(app), *HANDLERS]
 
     async def authenticate(self, handler: BaseHandler, data: object = None, **_: object) -> dict[str, Any]:
@@ -258,30 +336,55 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         except LoginRequired as error:
             raise web.HTTPError(
                 403,
-                "The IAM no longer knows this login, perhaps because it took too long. Log in again.",
+                "The IAM no longer knows this login, perhaps because it took too long. Sign in again.",
                 reason=NO_LOGIN,
             ) from error
         except Unavailable as error:
-            self.log.error("login failed: %s", error)
-            raise web.HTTPError(
-                503, "The IAM does not answer as it should; try again in a minute.", reason=NO_IAM
-            ) from error
+            raise self.no_iam(error) from error
         except AFError as error:  # claims that lack something, or an id token that is wrong
             self.log.error("login refused: %s", error)
-            raise web.HTTPError(403, f"You cannot log in: {error}.", reason=NO_LOGIN) from error
+            sentence = str(error).rstrip(".")
+            raise web.HTTPError(
+                403,
+                f"You cannot log in: {sentence}. If signing in again does not help, write to {self.policy.facility.contact}.",
+                reason=NO_LOGIN,
+            ) from error
+
+    def no_iam(self, error: Unavailable) -> web.HTTPError:
+        """The page of somebody who cannot log in since the IAM cannot be used now."""
+        self.log.error("no login: %s", error)
+        return web.HTTPError(
+            503,
+            f"Nobody can log in at this moment. {error} Who is logged in already can go on. Try again in a minute; if it stays "
+            f"so, write to {self.policy.facility.contact}.",
+            reason=NO_IAM,
+        )
+
+    async def _look_at_policy(self) -> None:
+        """Look at the policy for as long as the hub runs; what is wrong with an edit goes to the log, once."""
+        while True:
+            await asyncio.sleep(POLICY_SECONDS)
+            try:
+                self.policy_source.current()
+            except Exception:
+                self.log.exception("the policy could not be looked at")
 
     async def _sign_in(self, handler: BaseHandler) -> tuple[Claims, Rights]:
         params = self.build_access_tokens_request_params(handler)
         verifier = params["code_verifier"]
-        answer = await self.client.redeem(params["code"], params["redirect_uri"], verifier)
-        found = await self.client.person(answer, nonce_of(verifier))
+        try:
+            async with asyncio.timeout(LOGIN_SECONDS):
+                answer = await self.client.redeem(params["code"], params["redirect_uri"], verifier)
+                found = await self.client.person(answer, nonce_of(verifier))
+        except TimeoutError as error:
+            raise Unavailable(f"The IAM takes more than {LOGIN_SECONDS:g} seconds for a login.") from error
         claims = read_claims(found, self.client.discovery.issuer)
         rights = self._decide(claims)
         if not rights.login:
             raise Refused(rights.refusal)
         if not answer.refresh_token:
             raise Unavailable(
-                "the IAM gave no refresh token; its client for the hub must allow the scope offline_access"
+                "The IAM gave no refresh token; its client for the hub must allow the scope offline_access."
             )
         return await self.keeper.enrol(claims, answer.refresh_token), rights
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import jinja2
 from jupyterhub.spawner import Spawner, SpawnException
-from jupyterhub.utils import maybe_future, random_port, url_path_join
+from jupyterhub.utils import maybe_future, random_port, url_path_join, wait_for_http_server
 from traitlets import Dict, Float, Unicode, default
 
 from af_hub.errors import AFError, ChoiceRefused, LoginRequired
@@ -42,6 +42,18 @@ PAGE = jinja2.Environment(
 # Kernels listen on ports of the loopback and tell whatever they print to everybody who connects, unless there are keys for it
 # (jupyter_client 8.10; one that does not know the setting passes over it).
 PRIVATE_KERNELS = ("--KernelManager.transport_encryption=auto",)
+
+LOOK_SECONDS = 0.1
+"""How often a session that starts is looked at."""
+
+
+class SessionRefused(SpawnException):  # type: ignore[misc]
+    """A session that does not begin, or did not come up; pages and progress show the sentence and nothing else."""
+
+    @property
+    def jupyterhub_message(self) -> str:
+        """The sentence; JupyterHub 6.1.1 would put status, class and log line before it."""
+        return str(self.message)
 
 
 class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
@@ -196,7 +208,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             self._refuse(str(refusal), refusal.reason)
 
     def _refuse(self, sentence: str, reason: str, status: int = 403) -> NoReturn:
-        raise SpawnException(
+        raise SessionRefused(
             sentence, reason=str(reason), status_code=status, log_message=f"{self._log_name}: {sentence}"
         )
 
@@ -272,7 +284,60 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         self._supervisor = self._start_supervisor(python, home, fragment)
         image, size = options.choice.values()
         self.log.info("session of %s begins: image %s, size %s", self._log_name, image, size)
+        self._be_adoptable()
+        await self._until_it_answers()
         return self.ip, self.port
+
+    def _be_adoptable(self) -> None:
+        """Record the session before it answers, so that the next hub finds it should this one end now."""
+        if self.server is not None:
+            self.server.ip, self.server.port = self.ip, self.port
+        if self.orm_spawner is not None:
+            self.orm_spawner.state = self.get_state()
+            self.db.commit()
+
+    async def _until_it_answers(self) -> None:
+        """Wait until the person's server answers.
+
+        Raises
+        ------
+        SessionRefused
+            When it ended, or did not answer in time; the sentence says where the log is.
+        """
+        seconds = min(self.first_token_timeout + self.http_timeout, self.start_timeout - 1)
+        answers = asyncio.create_task(self._answer(seconds))
+        while not answers.done() and self._supervisor is not None and self._supervisor.alive():
+            await asyncio.wait({answers}, timeout=LOOK_SECONDS)
+        if not answers.done():
+            answers.cancel()
+            status = self._child.wait() if self._child is not None else "unknown"
+            self._refuse(
+                f"Your session ended while it started (exit status {status}). {self._where_to_look()}", Reason.DIED, 500
+            )
+        if not answers.result():
+            self._refuse(
+                f"Your session did not answer within {seconds:g} seconds and was ended. {self._where_to_look()}",
+                Reason.SILENT,
+                500,
+            )
+
+    async def _answer(self, seconds: float) -> bool:
+        """Whether the person's server answers within that time."""
+        url = url_path_join(f"http://{self.ip}:{self.port}", self.server.base_url if self.server else "/", "api")
+        try:
+            async with asyncio.timeout(seconds):
+                while not await _listens(self.ip, self.port):  # noqa: ASYNC110 (it tells nobody by itself)
+                    await asyncio.sleep(LOOK_SECONDS)
+                await wait_for_http_server(url, timeout=seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _where_to_look(self) -> str:
+        return (
+            f"What it said last stands in its log, {self._log_path()}, for the facility's administrators. If you changed the settings "
+            "of Jupyter or of Python in your home lately, undo that."
+        )
 
     def describe(self, options: SessionOptions, rights: Rights, policy: Policy, folder: str) -> SessionFragment:
         """All that this session gets, as one fragment."""
@@ -361,12 +426,15 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
 
     def _new_log(self) -> BinaryIO:
         """The session's log, 0600; that of the session before is kept beside it."""
-        folder = Path(self.state_dir) / "log"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / f"session-{safe_name(f'{self.user.name}/{self.name}' if self.name else self.user.name)}.log"
+        path = self._log_path()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists():
             path.replace(f"{path}.before")
         return open_log(path)
+
+    def _log_path(self) -> Path:
+        name = f"{self.user.name}/{self.name}" if self.name else self.user.name
+        return Path(self.state_dir) / "log" / f"session-{safe_name(name)}.log"
 
     async def poll(self) -> int | None:
         """None while the supervisor lives, else its exit status (0 when nobody knows); leaves nothing of a dead session behind."""
@@ -419,6 +487,16 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         """Forget the session, which is over."""
         super().clear_state()
         self._child = self._supervisor = self._folder = None
+
+
+async def _listens(host: str, port: int) -> bool:
+    """Whether somebody takes connections there."""
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def _ours(module: str) -> list[str]:

@@ -21,13 +21,14 @@ AF_EXTRA_CONFIG             a further file like this one, read last; optional
 """
 
 import os
+import sys
 from pathlib import Path
 
 import bcrypt
 
 from af_hub.authenticator import ADMINS, IAMAuthenticator
-from af_hub.errors import AFError
-from af_hub.policy.load import PolicyFile
+from af_hub.errors import PolicyError
+from af_hub.policy.load import policy_file
 from af_hub.tokens.endpoint import PEOPLE_READ, TOKEN_CONDOR, TOKEN_READ
 
 c = get_config()  # noqa: F821
@@ -49,19 +50,12 @@ c.JupyterHub.cookie_secret_file = str(state / "cookie_secret")
 c.JupyterHub.pid_file = ""
 
 # Pages: JupyterHub's own, with what stands in templates/ laid over them
-policy_file = PolicyFile(os.environ["AF_FACILITY_FILE"])
-
-
-def facility(_user):
-    """Name and contact for the pages; None while there is no policy."""
-    try:
-        return policy_file.current().facility
-    except AFError:
-        return None
-
-
+try:
+    policy = policy_file(os.environ["AF_FACILITY_FILE"])
+except PolicyError as error:
+    sys.exit(f"The hub does not start without a policy.\n{error}")
 c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
-c.JupyterHub.template_vars = {"facility": facility}
+c.JupyterHub.template_vars = {"facility": lambda _user: policy.current().facility}
 
 # Login
 c.JupyterHub.authenticator_class = IAMAuthenticator

@@ -4,6 +4,7 @@ What is handed back are values; who keeps them, and when to ask, is the business
 """
 
 import base64
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,11 @@ from af_hub.errors import LoginRequired, TokenRejected, Unavailable
 from af_hub.iam.discovery import Discovery
 from af_hub.iam.http import fetch
 from af_hub.iam.idtoken import key_id, verify_id_token
+
+TOKEN = re.compile(r"[\x21-\x7e]+\Z")
+"""What may stand in a header (RFC 6749, appendix A.12)."""
+
+LONGEST_SECONDS = 10 * 366 * 86400
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,12 @@ def read_token_answer(found: dict[str, Any], now: float) -> TokenAnswer:
         When it holds no access token, or no lifetime.
     """
     token, seconds = found.get("access_token"), found.get("expires_in")
-    if not isinstance(token, str) or not token or isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise Unavailable("the IAM's token answer lacks access_token or expires_in")
+    if not isinstance(token, str) or isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise Unavailable("The IAM's token answer lacks access_token or expires_in.")
+    if not TOKEN.match(token):
+        raise Unavailable("The IAM's token answer has an access_token that cannot be one.")
     texts = {name: found[name] for name in ("scope", "refresh_token", "id_token") if isinstance(found.get(name), str)}
-    return TokenAnswer(token, now, now + seconds, **texts)
+    return TokenAnswer(token, now, now + min(max(0, seconds), LONGEST_SECONDS), **texts)
 
 
 @dataclass
@@ -96,7 +104,7 @@ class IAMClient:
         try:
             told = await self.userinfo(answer.access_token)
         except LoginRequired as error:
-            raise Unavailable("the IAM's userinfo refuses the token that the IAM just gave") from error
+            raise Unavailable("The IAM's userinfo refuses the token that the IAM just gave.") from error
         if told.get("sub") != signed["sub"]:
             raise TokenRejected("userinfo and id token of the IAM speak of different people")
         return {**signed, **told}

@@ -20,7 +20,7 @@ def key_id(token: str) -> str:
     """
     try:
         header = jwt.get_unverified_header(token)
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise TokenRejected("the IAM's id token is no signed JWT") from error
     if header.get("alg") not in ALGORITHMS or not isinstance(header.get("kid"), str):
         raise TokenRejected(f"the IAM's id token must be signed with {' or '.join(ALGORITHMS)} and name its key")
@@ -45,7 +45,8 @@ def verify_id_token(token: str, key: jwt.PyJWK, issuer: str, client_id: str, non
             leeway=LEEWAY_SECONDS,
             options={"require": ["exp", "iat", "iss", "aud", "sub"]},
         )
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, ValueError, ArithmeticError, TypeError, RecursionError) as error:
+        # PyJWT 2.15 lets the others through for odd claims, such as `"exp": Infinity`.
         raise TokenRejected(f"the IAM's id token is not good ({type(error).__name__})") from None
     if not nonce or claims.get("nonce") != nonce:
         raise TokenRejected("the IAM's id token answers another login (nonce)")

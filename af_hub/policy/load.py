@@ -4,6 +4,7 @@ Promises: whatever stands in the file, the answer is a policy or one :class:`~af
 its line; a broken or half-written file never replaces a good one (:class:`PolicyFile`).
 """
 
+import functools
 import logging
 import os
 import re
@@ -114,6 +115,12 @@ def _put_in(value: Any, place: Place, environ: Mapping[str, str], lenient: bool,
         return match[0]
 
     return _VARIABLE.sub(known, value)
+
+
+@functools.cache
+def policy_file(path: str) -> "PolicyFile":
+    """The one :class:`PolicyFile` that all parts of this process share, so that an edit is read, and told, once."""
+    return PolicyFile(path)
 
 
 class PolicyFile:

@@ -16,7 +16,7 @@ KEYS = ("image", "size")
 
 
 class Reason(StrEnum):
-    """Why a choice was refused; a closed set, for it labels a metric."""
+    """Why a choice was refused; a closed set, for it labels a metric. The last two are about sessions that did not come up."""
 
     LOGIN = "login"
     RIGHTS = "rights"
@@ -26,6 +26,10 @@ class Reason(StrEnum):
     LINK = "link"
     FACILITY = "facility"
     """Nothing about the person: this facility's own set-up is wrong."""
+    DIED = "died"
+    """It was allowed, and ended before it answered."""
+    SILENT = "silent"
+    """It was allowed, and never answered."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ import jwt
 from aiohttp import web
 
 from af_hub.ready import say_ready
+from af_hub.testing.iam_faults import Kind, fault_of, misbehave, read_fault
 from af_hub.testing.iam_oauth import (
     SCOPES,
     DemoClient,
@@ -58,8 +59,9 @@ NARROW_SECONDS = 600
 class DemoIAM:
     """The IAM; ``users`` and ``clients`` are plain dicts by name, which a test may change while it runs.
 
-    Tests read ``asked``, the requests so far, and make it fail: ``down`` answers 503 to everything, ``forged`` changes the claims of id
-    tokens and ``forged_algorithm`` their signature (``none`` for no signature).
+    Tests read ``asked``, the requests so far, and make it fail: ``faults`` says how each endpoint fails (:mod:`af_hub.testing.iam_faults`),
+    ``down`` answers 503 to everything, ``forged`` changes the claims of id tokens, ``forged_algorithm`` their signature (``none`` for no
+    signature), ``told`` what userinfo tells; a claim that is None is left out.
 
     Parameters
     ----------
@@ -97,6 +99,10 @@ class DemoIAM:
         self._save()
         self.asked: list[str] = []
         self.down = False
+        self.faults: dict[str, Kind] = {}
+        self.told: dict[str, object] = {}
+        self._released = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.forged: dict[str, object] = {}
         self.forged_algorithm: str | None = None
         self._logins: dict[str, Request] = {}
@@ -104,6 +110,7 @@ class DemoIAM:
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         app = web.Application(middlewares=[answer_faults, self._fail])
         app.add_routes(
             [
@@ -182,10 +189,17 @@ class DemoIAM:
 
     @web.middleware
     async def _fail(self, request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
-        if self.down:
-            raise Fault("temporarily_unavailable", "down, as a test wants it", 503)
+        kind = "down" if self.down else fault_of(self.faults, request)
+        if kind is not None:
+            return await misbehave(kind, request, handler, self._released)
         answer: web.StreamResponse = await handler(request)
         return answer
+
+    def release(self) -> None:
+        """Answer, late, all requests that met the fault ``silent`` until now; from any thread."""
+        released, self._released = self._released, asyncio.Event()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(released.set)
 
     async def _discovery(self, request: web.Request) -> web.Response:
         return web.json_response(
@@ -233,6 +247,9 @@ class DemoIAM:
     async def _login(self, request: web.Request) -> web.Response:
         form = await request.post()
         login = self._logins.pop(str(form.get("ticket", "")), None)
+        if login is not None and "refuse" in form:
+            # RFC 6749, section 4.1.2.1
+            return back(login.redirect_uri, error="access_denied", error_description="refused", state=login.state)
         user = self.users.get(str(form.get("user", "")))
         if login is None or login.until < self.clock() or user is None:
             return page(
@@ -350,7 +367,8 @@ class DemoIAM:
         scopes = str(claims.get("scope", "")).split()
         if user is None or "openid" not in scopes:
             raise Fault("invalid_token", "the access token is not for userinfo", 401)
-        return web.json_response(person_claims(user, scopes, profile_of(scopes, self.profile)))
+        claims = person_claims(user, scopes, profile_of(scopes, self.profile)) | self.told
+        return web.json_response({name: value for name, value in claims.items() if value is not None})
 
     def verified(self, token: str) -> dict[str, Any]:
         """The claims of an access token of ours that is still good."""
@@ -426,6 +444,7 @@ async def serve(options: argparse.Namespace) -> None:
         algorithm=options.algorithm,
         state=options.state,
     )
+    iam.faults = dict(options.fault)
     async with iam:
         say_ready(options.ready_fd, **iam.facts())
         await asyncio.Event().wait()
@@ -444,6 +463,9 @@ def main() -> None:
     parser.add_argument("--lifetime", type=float, default=3600, metavar="SECONDS", help="of access tokens")
     parser.add_argument("--state", type=Path, metavar="FILE", help="keep keys and refresh tokens there, mode 0600")
     parser.add_argument("--algorithm", choices=["RS256", "ES256"], default="RS256")
+    parser.add_argument(
+        "--fault", type=read_fault, action="append", default=[], metavar="ENDPOINT=KIND", help="how an endpoint fails"
+    )
     try:
         asyncio.run(serve(parser.parse_args()))
     except KeyboardInterrupt:

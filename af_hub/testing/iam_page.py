@@ -48,5 +48,6 @@ def login_form(ticket: str, users: Iterable[DemoUser]) -> str:
     )
     return (
         "<p>This is the demo’s IAM. It asks for no password: choose whom to sign in as.</p>"
-        f'<form method="post" action="/login"><input type="hidden" name="ticket" value="{ticket}"><ul>{rows}</ul></form>'
+        f'<form method="post" action="/login"><input type="hidden" name="ticket" value="{ticket}"><ul>{rows}</ul>'
+        '<button name="refuse" value="yes"><strong>None of them</strong><span>Go back to the hub without signing in.</span></button></form>'
     )

@@ -1,9 +1,11 @@
 """Addresses and keys of an IAM, against the demo one."""
 
+import asyncio
+
 import pytest
 
 from af_hub.errors import TokenRejected, Unavailable
-from af_hub.iam.discovery import Discovery
+from af_hub.iam.discovery import Discovery, read_keys, read_metadata
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.iam_tokens import SigningKeys
 
@@ -52,3 +54,48 @@ async def test_an_iam_that_was_down_is_asked_again() -> None:
             await discovery.key("any")
         iam.down = False
         assert await discovery.key(iam.keys.kids["RS256"])
+
+
+async def test_a_slow_iam_is_asked_once_for_all_who_wait() -> None:
+    async with DemoIAM([], []) as iam:
+        discovery = Discovery(iam.issuer, iam.discovery)
+        iam.faults["discovery"] = "silent"
+        waiting = [asyncio.create_task(discovery.metadata()) for _ in range(5)]
+        await asyncio.wait(waiting, timeout=0.2)
+        waiting.pop().cancel()
+        assert len(discovery._asking) == 1
+        iam.faults.clear()
+        iam.release()
+        assert {found.issuer for found in await asyncio.gather(*waiting)} == {iam.issuer}
+
+
+async def test_a_login_asks_again_where_the_iam_is() -> None:
+    clock = Clock()
+    async with DemoIAM([], []) as iam:
+        discovery = Discovery(iam.issuer, iam.discovery, clock)
+        await discovery.metadata()
+        iam.faults["discovery"] = "gone"
+        await discovery.metadata(max_age=10)
+        clock.now += 11
+        await discovery.metadata()
+        with pytest.raises(Unavailable):
+            await discovery.metadata(max_age=10)
+
+
+@pytest.mark.parametrize(
+    "address", [None, 5, "", "javascript:alert(1)", "file:///etc/passwd", "http://", "http://[", "http://a:b/"]
+)
+def test_addresses_that_are_none(address: object) -> None:
+    names = ("authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri")
+    found = {"issuer": "https://i/", **dict.fromkeys(names, "https://i/x")}
+    assert read_metadata(found, "https://i/").jwks_uri == "https://i/x"
+    with pytest.raises(Unavailable, match="no address as token_endpoint"):
+        read_metadata({**found, "token_endpoint": address}, "https://i/")
+
+
+@pytest.mark.parametrize(
+    "keys", [None, "a", [], ["a"], [{"kid": 5}], [{"kid": "a", "kty": "RSA", "n": 3}], [{"kid": "a", "kty": []}]]
+)
+def test_keys_that_are_none(keys: object) -> None:
+    with pytest.raises(Unavailable):
+        read_keys({"keys": keys})

@@ -72,3 +72,30 @@ async def test_silence_has_an_end() -> None:
         with pytest.raises(Unavailable, match="does not answer"):
             await fetch(f"http://127.0.0.1:{port}/", seconds=0.1)
         over.set()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"access_token": "a", "expires_in": NaN}', id="no number"),
+        pytest.param(b'{"sub": "\\ud800"}', id="half a character"),
+        pytest.param(b"[" * 100_000, id="endless depth"),
+        pytest.param(b'{"a": ' + b"9" * 5000 + b"}", id="endless number"),
+        pytest.param(b"\xff\xfe\x00", id="no text"),
+        pytest.param(b'{"a": 1', id="cut off"),
+    ],
+)
+def test_odd_json_is_no_answer(body: bytes) -> None:
+    with pytest.raises(Unavailable, match="no JSON object"):
+        read_answer("iam.test", 200, body)
+
+
+@pytest.mark.parametrize("token", ["a b", "a\r\nX-Evil: 1", "ä", ""])
+def test_what_cannot_stand_in_a_header_is_no_token(token: str) -> None:
+    with pytest.raises(Unavailable):
+        read_token_answer({"access_token": token, "expires_in": 3600}, 0.0)
+
+
+@pytest.mark.parametrize("seconds, life", [(-5, 0), (1e300, 10 * 366 * 86400), (3600, 3600)])
+def test_lifetimes_are_within_reason(seconds: float, life: float) -> None:
+    assert read_token_answer({"access_token": "a", "expires_in": seconds}, 0.0).expires_at == life

@@ -1,9 +1,12 @@
 """Sessions of a real hub: started from the page, adopted by the next hub, ended without a trace."""
 
+import html
 import json
 import os
 import signal
 import stat
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,25 @@ import pytest
 from af_hub.errors import Unavailable
 from af_hub.session.processes import Identity, descendants
 from af_hub.testing.browser import xsrf_headers
-from af_hub.testing.hub import PROJECT, RealHub, hub_serves
+from af_hub.testing.hub import FACILITY, PROJECT, RealHub, hub_serves
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.process import comes_true
 from af_hub.testing.require import unavailable
 
 pytestmark = pytest.mark.real
 
+# An image whose server ends at once, and one whose server takes connections and says nothing.
+FACILITY_MORE = """
+  dead: {{title: Dead, environment: {folder}/dead}}
+  silent: {{title: Silent, environment: {folder}/silent}}
+"""
+SERVERS = {
+    "dead": "import sys; print('there is no such extension', file=sys.stderr); sys.exit(3)",
+    "silent": "import socket, sys, urllib.parse, os, time\n"
+    "port = urllib.parse.urlsplit(os.environ['JUPYTERHUB_SERVICE_URL']).port\n"
+    "listener = socket.create_server(('127.0.0.1', port))\n"
+    "while True: time.sleep(3600)",
+}
 EXTRA = """
 c.Spawner.poll_interval = 1
 c.LocalAFSpawner.welcome = {welcome!r}
@@ -34,11 +49,30 @@ def hub(iam: DemoIAM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real
         unavailable("there is no image in .images/python-base; `make` builds it")
     welcome = tmp_path_factory.mktemp("welcome") / "Welcome.ipynb"
     welcome.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    extra = EXTRA.format(welcome=str(welcome))
     try:
-        with RealHub(tmp_path_factory.mktemp("h"), iam, extra_config=EXTRA.format(welcome=str(welcome))) as hub:
+        with RealHub(
+            tmp_path_factory.mktemp("h"), iam, extra_config=extra, facility=broken_images(welcome.parent)
+        ) as hub:
             yield hub
     except Unavailable as error:
         unavailable(str(error))
+
+
+def broken_images(folder: Path) -> Path:
+    """The shipped policy, with two images more, whose servers do not come up."""
+    for name, server in SERVERS.items():
+        programs = folder / name / "bin"
+        programs.mkdir(parents=True)
+        (programs / "python").symlink_to(sys.executable)
+        (programs / "jupyterhub-singleuser").write_text(server)
+        (programs / "jupyterhub-singleuser").chmod(0o755)
+    text = FACILITY.read_text().replace(
+        "images: [python-analysis, python-base]", "images: [python-analysis, python-base, dead, silent]"
+    )
+    text = text.replace("\nimages:\n", "\nimages:" + FACILITY_MORE.format(folder=folder))
+    (folder / "facility.yaml").write_text(text)
+    return folder / "facility.yaml"
 
 
 class Person:
@@ -265,13 +299,55 @@ def test_api_gives_no_more_than_the_page(hub: RealHub, choice: dict[str, Any], w
     assert person.server() is None
 
 
-def test_page_says_why_not(hub: RealHub) -> None:
+@pytest.mark.parametrize(
+    "choice, status, words",
+    [
+        pytest.param({"image": "python-analysis", "size": "small"}, 403, "is not for you", id="image of others"),
+        pytest.param(
+            {"image": "evil.io/x:1", "size": "small"}, 403, "There is no image 'evil.io/x:1'", id="free image"
+        ),
+        pytest.param({"image": "<script>", "size": "small"}, 403, "There is no image '<script>'", id="no name at all"),
+        pytest.param({"image": "python-base", "size": "medium"}, 403, "The size 'medium' is not for you", id="size"),
+        pytest.param({"image": "python-base", "size": "9999"}, 403, "There is no size '9999'", id="free size"),
+        pytest.param(
+            {"image": "python-base", "cmd": "id"}, 403, "nothing else; this one has 'cmd'", id="an extra field"
+        ),
+        pytest.param({"image": ["python-base", "python-base"]}, 400, "must hold one text", id="a field twice"),
+        pytest.param({"image": "", "size": ""}, 403, "There is no image ''", id="empty fields"),
+    ],
+)
+def test_page_says_why_not(hub: RealHub, choice: dict[str, Any], status: int, words: str) -> None:
+    """A form made by hand."""
     person = Person(hub, "icsc-analyst")
-    answer = person.press_start(image="python-analysis", size="small")
-    assert answer.status_code == 403
-    assert "is not for you" in answer.text
+    answer = person.press_start(**choice)
+    assert answer.status_code == status
+    text = html.unescape(answer.text)
+    assert words in text and "SpawnException" not in text and "SessionRefused" not in text and "None" not in text
     assert 'value="python-base"' in answer.text, "the form is there for another try"
     assert person.server() is None
+
+
+@pytest.mark.parametrize(
+    "image, words, least, most",
+    [
+        pytest.param("dead", "Your session ended while it started (exit status 3).", 0, 10, id="dies at once"),
+        pytest.param(
+            "silent", "Your session did not answer within ", 45, 90, id="never answers", marks=pytest.mark.long
+        ),
+    ],
+)
+def test_session_that_does_not_come_up(analyst: Person, image: str, words: str, least: float, most: float) -> None:
+    """A sentence with the place of the log, on the page and by API; nothing is left, and the next session comes up."""
+    began = time.monotonic()
+    analyst.press_start(image=image, size="small")
+    until(lambda: analyst.server() is None, most)
+    assert least <= time.monotonic() - began < most
+    page = analyst.browser.get("/user/cms-analyst/lab")
+    text = html.unescape(page.text)
+    assert page.status_code == 500 and words in text and str(analyst.log) in text
+    assert "None" not in text.partition("<main>")[2] and "Traceback" not in text and "SpawnException" not in text
+    assert image != "dead" or "there is no such extension" in analyst.log.read_text()
+    assert analyst.folder is None
 
 
 @pytest.mark.parametrize("prefix", ["", "opt-"])
