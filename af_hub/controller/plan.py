@@ -130,13 +130,16 @@ def _start(wish: Wish, jobs: tuple[Job, ...], sentence: str, seconds: float) -> 
 def _adopt(wish: Wish, jobs: tuple[Job, ...]) -> tuple[Job, ...]:
     """Jobs that we submitted without hearing the answer, or before a crash.
 
-    A second job of one name is none of these, nor is one with a name that we do not give.
+    A second job of one name is none of these, nor is one with a name that we do not give. One that still waits for its input
+    files will never get them, since the call that brought them has ended with whoever made it: it is removed like a double, and
+    submitted anew.
     """
     numbered = {(one.role, one.worker) for one in wish.tracked if one.job}
     found: dict[tuple[Role, str], Job] = {}
     for job in jobs:
         over = job.state is JobState.ENDED and job.role is Role.WORKER
-        if (job.role, job.worker) not in numbered and not over and _is_name(wish.id, job):
+        useless = over or job.state is JobState.SPOOLING
+        if (job.role, job.worker) not in numbered and not useless and _is_name(wish.id, job):
             found.setdefault((job.role, job.worker), job)
     return tuple(found.values())
 

@@ -120,17 +120,18 @@ class Reconciler:
         sweep = self.clock() - self._swept_at >= SWEEP_SECONDS
         if not sweep and not self.store.unfinished():
             return SWEEP_SECONDS
-        looked_at = self.clock()
-        seen = await self._sight.look(list(self.policy.current().pools))
         if sweep:
-            self._swept_at = looked_at
+            self._swept_at = self.clock()
+        pools = list(self.policy.current().pools)
+        seen = await self._sight.look(pools)
         clusters = self.store.unfinished(also={name for look in seen.values() for name in look.jobs or ()})
         for cluster in clusters:
             look = seen.get(cluster.pool)
-            if look is None or look.jobs is None:
-                gone = f"facility.yaml has no pool {cluster.pool} any more"
-                self._without_pool(cluster, *((look.trouble, look.silent_for) if look else (gone, POOL_PATIENCE)))
-            elif self._may_turn(cluster.id, looked_at):
+            if cluster.pool not in pools:
+                self._without_pool(cluster, f"facility.yaml has no pool {cluster.pool} any more", POOL_PATIENCE)
+            elif look and look.jobs is None:
+                self._without_pool(cluster, look.trouble, look.silent_for)
+            elif look and look.jobs is not None and self._may_turn(cluster.id, look.at):
                 turn = self._turns.setdefault(cluster.id, Turn())
                 turn.began_at = self.clock()
                 jobs = self._sight.owned(cluster, look.jobs.get(cluster.id, ()))
@@ -139,7 +140,7 @@ class Reconciler:
             if self._turns[over].task is None:
                 del self._turns[over]
         on_their_way = [one for one in clusters if one.state != State.RUNNING and not one.forgotten]
-        hurry = any(one.pool in seen and seen[one.pool].silent_for < 2 * POOL_PATIENCE for one in on_their_way)
+        hurry = any(one.pool not in seen or seen[one.pool].silent_for < 2 * POOL_PATIENCE for one in on_their_way)
         return BUSY_SECONDS if hurry else CALM_SECONDS
 
     async def settle(self) -> None:

@@ -1,6 +1,6 @@
 """What is seen of the batch systems: the jobs of each, why one cannot be looked at and since when, and what its sites have.
 
-Serves the loop (:mod:`af_hub.controller.reconcile`). Promises: a pool that does not answer hides no other; a job of another account is
+Serves the loop (:mod:`af_hub.controller.reconcile`). Promises: a pool that does not answer hides and delays no other; a job of another account is
 nobody's, whatever stands in its ad; nobody waits for the slots, which only make a sentence better.
 """
 
@@ -18,6 +18,9 @@ from af_hub.errors import AFError, Refused
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 2.0
+"""For which everybody waits for the slowest pool."""
+
 SLOTS_SECONDS = 5.0
 """Between two questions about slots."""
 
@@ -26,8 +29,9 @@ SLOTS_FORGOTTEN_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a pool: its jobs by cluster, or why there are none and how long that has been so (seconds)."""
+    """One look at a pool, begun at ``at``: its jobs by cluster, or why there are none and how long that has been so (seconds)."""
 
+    at: float
     jobs: Mapping[str, Sequence[Job]] | None
     trouble: str = ""
     silent_for: float = 0.0
@@ -46,16 +50,20 @@ class Sight:
     pool: JobPool
     clock: Callable[[], float] = time.time
     _silent_since: dict[str, float] = field(default_factory=dict)
-    _foreign: set[str] = field(default_factory=set)
+    _foreign: set[tuple[str, str]] = field(default_factory=set)
     _slots: dict[str, tuple[float, Mapping[str, SiteSlots]]] = field(default_factory=dict)
+    _looking: dict[str, asyncio.Task[Look]] = field(default_factory=dict)
     _asked_at: dict[str, float] = field(default_factory=dict)
     _asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def look(self, pools: Sequence[str]) -> dict[str, Look]:
-        """Look at these pools, all at once."""
-        looks = dict(zip(pools, await asyncio.gather(*(self._look(pool) for pool in pools)), strict=True))
-        self._foreign &= {job.id for look in looks.values() for jobs in (look.jobs or {}).values() for job in jobs}
-        return looks
+        """Look at these pools, all at once; without one that takes its time, whose look is given by a later call."""
+        for pool in pools:
+            if pool not in self._looking:
+                self._looking[pool] = asyncio.create_task(self._look(pool))
+        await asyncio.wait(self._looking.values(), timeout=LOOK_SECONDS)
+        done = [pool for pool, task in self._looking.items() if task.done()]
+        return {pool: self._looking.pop(pool).result() for pool in done}
 
     async def _look(self, pool: str) -> Look:
         began = self.clock()
@@ -66,10 +74,12 @@ class Sight:
             if pool not in self._silent_since:
                 log.warning("pool %s cannot be looked at: %s", pool, error)
             since = self._silent_since.setdefault(pool, began)
-            return Look(None, trouble, self.clock() - since)
+            return Look(began, None, trouble, self.clock() - since)
         if self._silent_since.pop(pool, None):
             log.info("pool %s answers again", pool)
-        return Look(found)
+        there = {job.id for jobs in found.values() for job in jobs}
+        self._foreign = {(where, job) for where, job in self._foreign if where != pool or job in there}
+        return Look(began, found)
 
     def owned(self, cluster: Cluster, jobs: Sequence[Job]) -> tuple[Job, ...]:
         """The cluster's own jobs: those of its account, and those whose numbers we got when we submitted them.
@@ -79,9 +89,9 @@ class Sight:
         submitted = {one.job for one in cluster.jobs if one.job}
         ours = tuple(job for job in jobs if job.account == cluster.account or job.id in submitted)
         for job in jobs:
-            if job not in ours and job.id not in self._foreign:
+            if job not in ours and (cluster.pool, job.id) not in self._foreign:
                 log.warning("job %s of %s claims to be of cluster %s; ignored", job.id, job.account, cluster.id)
-                self._foreign.add(job.id)
+                self._foreign.add((cluster.pool, job.id))
         return ours
 
     def slots(self, pool: str, site: str) -> SiteSlots | None:
@@ -107,7 +117,7 @@ class Sight:
 
     async def close(self) -> None:
         """Ask no more."""
-        tasks = list(self._asking.values())
+        tasks = [*self._asking.values(), *self._looking.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
