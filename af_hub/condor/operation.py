@@ -6,8 +6,8 @@ minutes, and uses one person's security session for the next person in the same 
 limits its time and kills it. It promises to look at no token but the one it was given, and to answer every failure as
 ``{"error": {"kind", "message"}}``, where the kind is ``unavailable``, ``refused`` or ``invalid`` and the message is fit for people.
 
-Requests have ``op``, ``collector``, ``schedd``, ``ca_file``, and ``token_file`` (a token of an IAM) or ``tokens_folder`` (tokens of
-the pool); and for
+Requests have ``parent`` (who asks; this process ends with that one), ``op``, ``collector``, ``schedd``, ``ca_file``, and
+``token_file`` (a token of an IAM) or ``tokens_folder`` (tokens of the pool); and for
 
 ``submit``
     ``description``, with its ``queue`` statement, and ``folder``, where its files are → ``{"jobs": ["12.0", …]}``
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -36,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 from af_hub.condor.jobstatus import JobState, job_state
 from af_hub.condor.why import why_failed
+from af_hub.session.processes import die_with
 
 if TYPE_CHECKING:
     import htcondor2
@@ -231,8 +233,10 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """One request, one answer."""
-    json.dump(answer(json.load(sys.stdin)), sys.stdout)
+    """One request, one answer. Whoever asked and died hears no answer, so there is none to be given: nothing goes on unheard."""
+    request = json.load(sys.stdin)
+    die_with(request["parent"], signal.SIGKILL)
+    json.dump(answer(request), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ class CondorPool:
         if token:
             request = {**request, "token_file": str(write_private(private / "token", token))}
         where = {"collector": self.collector, "schedd": self.schedd, "ca_file": str(self.ca_file)}
-        said = await self._child(json.dumps({**request, **where}).encode())
+        said = await self._child(json.dumps({**request, **where, "parent": os.getpid()}).encode())
         try:
             found: dict[str, Any] = json.loads(said)
         except ValueError as error:

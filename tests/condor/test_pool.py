@@ -1,16 +1,19 @@
 """Calls that fail: nobody there, somebody silent, nonsense. Those that work are in test_real_pool."""
 
 import asyncio
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from af_hub.condor import operation
 from af_hub.condor.pool import CondorPool
 from af_hub.errors import PoolAway, Refused
+from af_hub.session.processes import Identity, descendants
 
 
 @asynccontextmanager
@@ -37,6 +40,45 @@ def tokens(tmp_path: Path) -> Path:
     path.write_text("not.a.token\n")
     path.chmod(0o600)
     return path
+
+
+async def test_a_call_ends_with_whoever_made_it(tokens: Path) -> None:
+    """A submit that nobody hears of any more must not arrive after somebody has looked at the queue anew."""
+    async with silent_collector() as address:
+        call = f"CondorPool({address!r}, 'schedd@af-hub.test', '/nowhere/ca.pem').slots(Path({str(tokens)!r}))"
+        program = (
+            f"import asyncio; from pathlib import Path; from af_hub.condor.pool import CondorPool; asyncio.run({call})"
+        )
+        asker = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+        try:
+            child = await until(lambda: next(iter(waiting_for(address, descendants(asker.pid))), None))
+        finally:
+            asker.kill()
+            await asker.wait()
+        await until(lambda: not child.alive())
+
+
+def waiting_for(address: str, pids: set[int]) -> list[Identity]:
+    """Those of the processes that hold an open connection to the address."""
+    port = f":{int(address.rpartition(':')[2]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {f"socket:[{row[9]}]" for row in rows if row[2].endswith(port) and row[3] == "01"}
+    return [one for pid in pids if (one := Identity.of(pid)) and inodes & set(open_files(pid))]
+
+
+def open_files(pid: int) -> list[str]:
+    try:
+        return [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return []
+
+
+async def until(ask: Callable[[], Any], seconds: float = 20) -> Any:
+    """What ``ask`` says once that is something."""
+    async with asyncio.timeout(seconds):
+        while not (found := ask()):
+            await asyncio.sleep(0.02)
+    return found
 
 
 async def test_nobody_there(tokens: Path) -> None:

@@ -84,6 +84,13 @@ LOST = Become(State.LOST, f"the scheduler job ended or was removed; {GONE}")
             id="died after the submit: adopted, not submitted again",
         ),
         pytest.param(
+            wish(State.REQUESTED, tracked=[Tracked(Role.SCHEDULER)]),
+            [scheduler(JobState.SPOOLING, since=NOW - 1)],
+            None,
+            [RemoveJobs(("1.0",)), SubmitScheduler()],
+            id="died in the middle of the submit: its files will never come, so away with it",
+        ),
+        pytest.param(
             wish(State.REQUESTED),
             [scheduler(JobState.IDLE)],
             None,
