@@ -33,10 +33,10 @@ setup: .venv/installed   ## everything that demo and tests need, once
 	@$(AS_USER) $(BIN)/af-hub demo-setup
 
 demo: setup          ## the whole facility on this machine; Ctrl-C ends it
-	@$(AS_USER) $(BIN)/af-hub demo
+	@$(AS_USER) $(BIN)/af-hub demo --with-parent
 
 demo-check: setup    ## the way of a user through the demo, hop by hop, without a person
-	@$(AS_USER) $(BIN)/af-hub demo-check $(CHECK_ARGS)
+	@$(AS_USER) $(BIN)/af-hub demo-check --with-parent $(CHECK_ARGS)
 
 setup-for-tests: .venv/installed
 	@$(AS_USER) $(BIN)/af-hub demo-setup --keep-going

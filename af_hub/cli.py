@@ -27,6 +27,11 @@ facility_option = click.option(
 )
 
 
+with_parent_option = click.option(
+    "--with-parent", is_flag=True, help="End when whoever started this ends, as make does."
+)
+
+
 class Commands(click.Group):
     """Turns our own errors into one sentence and exit status 1; a traceback would help nobody there."""
 
@@ -155,21 +160,23 @@ def demo_setup(keep_going: bool) -> None:
     help="The hub's port; another free one is taken when it is in use.",
 )
 @click.option("--ready-fd", type=int, help="For programs: a descriptor that gets one line of JSON with addresses.")
-def demo(folder: Path, port: int, ready_fd: int | None) -> None:
+@with_parent_option
+def demo(folder: Path, port: int, ready_fd: int | None, with_parent: bool) -> None:
     """Run the facility on this machine until Ctrl-C."""
     from af_hub.demo.facility import run
 
-    run(CHECKOUT, folder, port, ready_fd)
+    run(CHECKOUT, folder, port, ready_fd, with_parent)
 
 
 @main.command("demo-check")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the hops into this file too.")
 @click.option("--keep", is_flag=True, help="Leave the folder with logs where it is, and say where.")
-def demo_check(json_file: Path | None, keep: bool) -> None:
+@with_parent_option
+def demo_check(json_file: Path | None, keep: bool, with_parent: bool) -> None:
     """Go a user's way through a demo of its own: log in, spawn, run the notebook, close. One line a hop."""
     from af_hub.demo.check import check
 
-    hops = check(CHECKOUT, keep)
+    hops = check(CHECKOUT, keep, with_parent)
     if json_file:
         json_file.write_text(json.dumps([hop.as_dict() for hop in hops], indent=1) + "\n")
     sys.exit(0 if all(hop.ok for hop in hops) else 1)

@@ -1,12 +1,14 @@
 """``make demo-check``: a user's way through a demo of its own, hop by hop, without a person.
 
 Real HTTP login, real spawn, the welcome notebook run in the spawned server's kernel, and a look at the pool, the dashboard and the
-disk from outside. One line a hop; a hop that fails ends the way, and everything is taken down all the same.
+disk from outside. One line a hop; a hop that fails ends the way and shows why, and everything is taken down all the same.
 """
 
+import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,18 +22,23 @@ from typing import Any
 import httpx
 import nbformat
 from rich.console import Console
+from rich.markup import escape
 
+from af_hub.demo.facility import saying_what_to_change
 from af_hub.demo.keyfiles import readable_keys
 from af_hub.demo.notebook import Kernel, open_kernel
 from af_hub.demo.people import demo_users
+from af_hub.demo.why import explain
 from af_hub.errors import AFError, Unavailable
-from af_hub.session.processes import descendants
+from af_hub.session.processes import descendants, die_with
 from af_hub.testing.browser import sign_in, xsrf_headers
 from af_hub.testing.process import Daemon, comes_true
 
 USER, IMAGE, SITE = "cms-analyst", "python-analysis", "T2_A"
 START_SECONDS, SPAWN_SECONDS, CELL_SECONDS, CLOSED_SECONDS = 120, 90, 150, 10
 RESULT = "AF-HUB-RESULT "
+PREFIX, KEPT = ".demo-check-", "hops.json"
+OF_CLUSTERS = ("session", "controller", "forwarder", "access point", "sites")
 
 
 class HopFailed(AFError):
@@ -54,14 +61,28 @@ class Hop:
 
 @dataclass
 class Way:
-    """The hops so far; each is printed as it ends."""
+    """The hops so far; each is printed as it ends, and one that fails with what the parts concerned say.
+
+    Parameters
+    ----------
+    folder
+        The demo's.
+    url, browser
+        The hub's address and a browser that is logged in there, as soon as they are known.
+    """
 
     console: Console
+    folder: Path
     hops: list[Hop] = field(default_factory=list)
+    url: str = ""
+    browser: httpx.Client | None = field(default=None, repr=False)
 
     @contextmanager
-    def hop(self, name: str) -> Iterator[Hop]:
-        """Do a hop: ok when the block ends, failed when it raises one of the errors that a hop may meet."""
+    def hop(self, name: str, *concerned: str) -> Iterator[Hop]:
+        """Do a hop: ok when the block ends, failed when it raises one of the errors that a hop may meet.
+
+        ``concerned`` are the parts whose logs may say why, as :mod:`af_hub.demo.why` names them.
+        """
         hop = Hop(name)
         self.hops.append(hop)
         began = time.monotonic()
@@ -74,49 +95,107 @@ class Way:
         finally:
             hop.seconds = round(time.monotonic() - began, 2)
             mark = "[green]ok[/]    " if hop.ok else "[red]FAILED[/]"
-            self.console.print(f"{hop.name:<34}{hop.seconds:7.2f} s  {mark}  {hop.says}", markup=True)
+            self.console.print(f"{hop.name:<34}{hop.seconds:7.2f} s  {mark}  {escape(hop.says)}")
+            if hop.says and not hop.ok:
+                self.tell_why(concerned)
+
+    def tell_why(self, concerned: tuple[str, ...]) -> None:
+        """What can be known from outside about a hop that failed."""
+        for line in explain(self.folder, concerned, self.url, self.browser):
+            self.console.print(f"  {line}", markup=False, style="dim")
 
 
-def check(checkout: Path, keep: bool) -> list[Hop]:
-    """Go the whole way in a new folder, which is taken away afterwards unless ``keep`` or a hop failed."""
-    way = Way(Console(highlight=False, soft_wrap=True))
-    # In the checkout, so that what stays after a failure is found.
-    folder = Path(tempfile.mkdtemp(prefix=".demo-check-", dir=checkout))
-    argv = [sys.executable, "-m", "af_hub.cli", "demo", "--folder", str(folder / "demo"), "--port", "0"]
-    facility = Daemon("demo", [*argv, "--ready-fd", "{ready_fd}"], folder / "demo.log")
-    began = time.monotonic()
+def check(checkout: Path, keep: bool, with_parent: bool = False) -> list[Hop]:
+    """Go the whole way in a new folder, which is taken away afterwards unless ``keep`` or a hop failed.
+
+    Raises
+    ------
+    Unavailable
+        When the folder cannot be made; the message says what to change.
+    """
+    if with_parent:
+        die_with(os.getppid(), signal.SIGINT)
+    remove_left_behind(checkout)
+    with saying_what_to_change(checkout), own_folder(checkout) as folder:
+        way = Way(Console(highlight=False, soft_wrap=True), folder / "demo")
+        began = time.monotonic()
+        go_and_come_back(way)
+        whole = all(hop.ok for hop in way.hops)
+        if keep or not whole:
+            (folder / KEPT).write_text(json.dumps([hop.as_dict() for hop in way.hops], indent=1) + "\n")
+            way.console.print(f"Logs and all files: {folder}")
+        way.console.print(
+            f"{'All hops hold' if whole else 'NOT all hops hold'}: {time.monotonic() - began:.0f} s in all."
+        )
+    return way.hops
+
+
+@contextmanager
+def own_folder(checkout: Path) -> Iterator[Path]:
+    """A new folder in the checkout, so that it is found; taken away at the end when it was not marked as kept."""
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=checkout))
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            if not (folder / KEPT).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_left_behind(checkout: Path) -> None:
+    """Take away the folders of earlier checks that were killed; nobody has asked to keep them."""
+    for folder in checkout.glob(f"{PREFIX}*"):
+        locks = [folder / "lock", folder / "demo" / "lock"]
+        if locks[0].exists() and not (folder / KEPT).exists() and not any(map(is_held, locks)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether somebody holds the lock file."""
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def go_and_come_back(way: Way) -> None:
+    """Start the facility, go, and take it down whatever happened."""
+    argv = [sys.executable, "-m", "af_hub.cli", "demo", "--folder", str(way.folder), "--port", "0", "--with-parent"]
+    facility = Daemon("demo", [*argv, "--ready-fd", "{ready_fd}"], way.folder.with_name("demo.log"))
     try:
         with way.hop("facility starts") as hop:
             facts = facility.start().ready(START_SECONDS)
-            hop.says = f"hub at {facts['url']}"
+            way.url = facts["url"]
+            hop.says = f"hub at {way.url}"
+        # A long path makes the demo choose a folder of its own.
+        way.folder = Path(facts["folder"])
         go(way, facts)
     except HopFailed:
         pass
     finally:
         _take_down(way, facility)
-    whole = all(hop.ok for hop in way.hops)
-    if whole and not keep:
-        shutil.rmtree(folder)
-    else:
-        way.console.print(f"Logs and all files: {folder}")
-    way.console.print(f"{'All hops hold' if whole else 'NOT all hops hold'}: {time.monotonic() - began:.0f} s in all.")
-    return way.hops
 
 
 def go(way: Way, facts: dict[str, Any]) -> None:
     """The way of the CMS analyst through the facility at ``facts["url"]``."""
-    with way.hop("outsider is refused") as hop:
+    with way.hop("outsider is refused", "hub", "IAM") as hop:
         hop.says = refusal(facts["url"], "outsider")
-    with way.hop("login by IAM") as hop:
+    with way.hop("login by IAM", "hub", "IAM") as hop:
         browser = sign_in(facts["url"], USER)
         hop.says = f"{USER} is logged in"
+    way.browser = browser
     with closing(browser):
-        with way.hop("session starts") as hop:
+        with way.hop("session starts", "hub", "session") as hop:
             spawn(browser, USER, IMAGE)
             hop.says = f"JupyterLab of {IMAGE} answers"
         with open_kernel(browser, f"/user/{USER}/") as kernel:
             run_notebook(way, facts, browser, kernel)
-        with way.hop("session ends"):
+        with way.hop("session ends", "hub", "session"):
             stop_session(browser, USER)
             wait_until(
                 lambda: not list(Path(facts["folder"], "hub", "run").glob("*/*")), "the session's folder is gone"
@@ -128,31 +207,31 @@ def run_notebook(way: Way, facts: dict[str, Any], browser: httpx.Client, kernel:
     cells = welcome_cells()
     closing = next(index for index, cell in enumerate(cells) if "cluster.close()" in cell)
     first_of_analysis = next(index for index, cell in enumerate(cells) if "dimuon_spectrum" in cell)
-    with way.hop("notebook: token, cache, data, sites"):
+    with way.hop("notebook: token, cache, data, sites", "session", "cache", "origin", "controller"):
         kernel.run(cells[0], CELL_SECONDS)
         assert kernel.run("print(report.ok)", CELL_SECONDS).strip() == "True", kernel.run("print(report)", CELL_SECONDS)
-    with way.hop(f"notebook: Dask cluster at {SITE}") as hop:
+    with way.hop(f"notebook: Dask cluster at {SITE}", *OF_CLUSTERS) as hop:
         kernel.run(cells[1], CELL_SECONDS)
         hop.says = kernel.run("print(client.submit(lambda: 1 + 1).result(timeout=60))", CELL_SECONDS).strip()
         assert hop.says == "2", f"1 + 1 gave {hop.says}"
-    with way.hop("notebook: two workers"):
+    with way.hop("notebook: two workers", *OF_CLUSTERS):
         for cell in cells[2:first_of_analysis]:
             kernel.run(cell, CELL_SECONDS)
-    with way.hop("notebook: data, spectrum, plot"):
+    with way.hop("notebook: data, spectrum, plot", "cache", "origin", *OF_CLUSTERS):
         for cell in cells[first_of_analysis:closing]:
             kernel.run(cell, CELL_SECONDS)
-    with way.hop("dashboard through the hub") as hop:
+    with way.hop("dashboard through the hub", "proxy", "controller", "forwarder") as hop:
         hop.says = see_dashboard(browser, kernel.run("print(cluster.dashboard_link)", CELL_SECONDS).strip())
-    with way.hop("jobs are hers, and charged right") as hop:
+    with way.hop("jobs are hers, and charged right", "access point") as hop:
         hop.says = judge_jobs(jobs(facts))
     with way.hop("keys lie in 0600 files only"):
         loose = readable_keys(Path(facts["folder"]))
         assert not loose, f"others may read {', '.join(map(str, loose))}"
-    with way.hop("notebook: close"):
+    with way.hop("notebook: close", *OF_CLUSTERS):
         printed = "".join(kernel.run(cell, CELL_SECONDS) for cell in cells[closing:])
     with way.hop("results") as hop:
         hop.says = judge_result(printed, facts)
-    with way.hop("sandbox, spool and keys are gone"):
+    with way.hop("sandbox, spool and keys are gone", "controller", "access point", "sites"):
         wait_until(lambda: not jobs(facts), "the queue is empty")
         wait_until(lambda: not list(leftovers(facts)), lambda: f"still there: {', '.join(map(str, leftovers(facts)))}")
 
@@ -280,7 +359,7 @@ def wait_until(holds: Callable[[], bool], what: str | Callable[[], str], seconds
 def _take_down(way: Way, facility: Daemon) -> None:
     """End the facility as Ctrl-C does; nothing of it may be left running."""
     try:
-        with way.hop("facility stops, nothing is left"):
+        with way.hop("facility stops, nothing is left", "demo"):
             leader = facility.process.pid if facility.process else 0
             below = descendants(leader) if leader else set()
             facility.stop(grace=40)

@@ -1,6 +1,6 @@
 """The whole facility as processes of one user on one machine, in one folder.
 
-Order: who needs an address waits for it. The IAM, XRootD, and the keys with the forwarder begin at once; the pool waits for the
+Order: who needs an address waits for it. The proxy, the IAM, XRootD, and the keys with the forwarder begin at once; the pool waits for the
 cache's address, the hub for the pool's, the controller for the hub's. The homes of earlier runs stay, everything else is new.
 
 Limits, printed at the start: one OS user, so that code in one session can read the others; sites are addresses of this machine
@@ -12,12 +12,12 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +27,7 @@ import httpx
 from rich.console import Console
 
 from af_hub.demo.data import make_dataset
+from af_hub.demo.machine import full_disk
 from af_hub.demo.parts import data_folder, images_folder
 from af_hub.demo.people import demo_users
 from af_hub.demo.processes import be_guarded, end_descendants
@@ -35,19 +36,22 @@ from af_hub.demo.site import FACTS
 from af_hub.errors import Unavailable
 from af_hub.files import write_private
 from af_hub.ready import say_ready
+from af_hub.session.processes import die_with
 from af_hub.session.xrootd import PLUGIN_CONFIGURATION, PLUGIN_FILE, xrootd_environment
 from af_hub.testing.condor import RealPool
 from af_hub.testing.condor_prefix import find_condor
-from af_hub.testing.hub import FACILITY, HubPlan, hub_daemon, hub_serves, iam_daemon, proxy_daemon
+from af_hub.testing.hub import FACILITY, HubPlan, hub_daemon, hub_listens, hub_serves, iam_daemon, proxy_daemon
 from af_hub.testing.iam import ISSUER
-from af_hub.testing.process import Daemon, free_port
+from af_hub.testing.process import Daemon, free_port, hold_port
 from af_hub.testing.xrootd import Cache, Origin, xrootd_folder
 
 # A Unix socket's path has at most 107 bytes, and the longest below our folder needs about 50 of them.
 LONGEST_FOLDER = 55
 ORIGIN_ADDRESS = "127.0.3.1"
-HUB_SECONDS = 60
+PROXY_SECONDS, HUB_SECONDS = 20, 60
 LOOK_SECONDS = 0.25
+# MB: what a demo needs, its cache and logs; and what is as good as none.
+LEAST_SPACE, NO_SPACE = 300, 2
 
 
 @dataclass
@@ -101,7 +105,8 @@ class Facility:
         """
         try:
             with ThreadPoolExecutor(max_workers=4) as pool:
-                early = [pool.submit(step) for step in (self._start_iam, self._start_data, self._start_forwarder)]
+                steps = (self._start_proxy, self._start_iam, self._start_data, self._start_forwarder)
+                early = [pool.submit(step) for step in steps]
                 for step in early:
                     step.result()
             self._start_pool()
@@ -165,6 +170,10 @@ class Facility:
             "AF_XROOTD_CACHE": self.cache.url,
         }
 
+    def _start_proxy(self) -> None:
+        # First of all, so that the port that people type is ours before anything waits.
+        self._begin(proxy_daemon(self.plan)).wait_until(lambda: hub_listens(self.plan), PROXY_SECONDS)
+
     def _start_iam(self) -> None:
         folder = self.folder / "iam"
         folder.mkdir(mode=0o700)
@@ -187,6 +196,8 @@ class Facility:
         assert keys.process is not None
         keys.process.wait(30)
         keys.stop()
+        if keys.process.returncode:
+            raise Unavailable(keys.why_not_ready())
         public_key = keys.log_tail(1)
         folder = self.folder / "forwarder"
         folder.mkdir(mode=0o700)
@@ -228,7 +239,6 @@ class Facility:
             f"c.LocalAFSpawner.welcome = {str(Path(__file__).with_name('Welcome.ipynb'))!r}\n"
             f"c.LocalAFSpawner.datasets = {{'dimuon': {dataset.urls(self.origin.url)!r}}}\n"
         )
-        self._begin(proxy_daemon(self.plan))
         hub = self._begin(hub_daemon(self.plan, self._environ(), extra))
         hub.wait_until(lambda: hub_serves(self.plan), HUB_SECONDS)
 
@@ -301,20 +311,31 @@ def take_place(wanted: Path) -> Place:
     raise Unavailable(f"a demo runs in {wanted} and in each of the 98 folders after it")
 
 
-def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None) -> None:
-    """The demo until somebody ends it: Ctrl-C, SIGTERM, or the terminal's end."""
-    place = take_place(folder)
+def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None, with_parent: bool = False) -> None:
+    """The demo until somebody ends it: Ctrl-C, SIGTERM, the terminal's end, and the end of our parent when ``with_parent``.
+
+    Raises
+    ------
+    Unavailable
+        When it cannot start; the message says why. Nothing is left running.
+    """
+    if with_parent:
+        die_with(os.getppid(), signal.SIGTERM)
+    with saying_what_to_change(folder):
+        place = take_place(folder)
     be_guarded(place.leave)
     console = Console(highlight=False, soft_wrap=True)
     # SIGINT too: a shell starts what it puts in the background with SIGINT ignored, and Python leaves it so.
     _on_ending_signals(_as_interrupt)
-    facility = Facility(checkout, place.folder, port_or_free(port))
+    with saying_what_to_change(place.folder):
+        facility = Facility(checkout, place.folder, port_or_free(port))
     began = time.monotonic()
     try:
-        console.print("Starting IAM, XRootD, HTCondor, forwarder, hub, controller ...")
-        facility.start()
+        with saying_what_to_change(place.folder):
+            console.print("Starting IAM, XRootD, HTCondor, forwarder, hub, controller ...")
+            facility.start()
+            write_private(place.folder / FACTS, json.dumps(facility.facts()))
         describe(console, facility, time.monotonic() - began)
-        write_private(place.folder / FACTS, json.dumps(facility.facts()))
         say_ready(ready_fd, **facility.facts())
         watch(console, facility)
     except KeyboardInterrupt:
@@ -325,6 +346,28 @@ def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None) ->
         facility.stop()
         place.leave()
     console.print("Everything is stopped.")
+
+
+@contextmanager
+def saying_what_to_change(folder: Path) -> Iterator[None]:
+    """Tell what the disk has to do with an error, also when a part whose log could not be written does not know.
+
+    Raises
+    ------
+    Unavailable
+        For every error of the disk.
+    """
+    try:
+        if full := full_disk(folder, LEAST_SPACE):
+            raise Unavailable(full)
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"{error.filename or folder} cannot be used ({error.strerror or error}); a folder that can be written is wanted: "
+            "af-hub demo --folder FOLDER"
+        ) from error
+    except Unavailable as error:
+        raise Unavailable(f"{error}\n{full_disk(folder, NO_SPACE)}".rstrip()) from error
 
 
 def watch(console: Console, facility: Facility) -> None:
@@ -355,13 +398,11 @@ def describe(console: Console, facility: Facility, seconds: float) -> None:
 
 def port_or_free(port: int) -> int:
     """``port`` while nobody has it, else one that is free."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return free_port()
-        return int(probe.getsockname()[1])
+    try:
+        with hold_port(port) as held:
+            return int(held.getsockname()[1])
+    except OSError:
+        return free_port()
 
 
 def _as_interrupt(*_: object) -> None:

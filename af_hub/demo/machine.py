@@ -142,6 +142,11 @@ def space(missing: Mapping[Path, int]) -> Iterator[str]:
             )
 
 
+def full_disk(folder: Path, wanted: int) -> str:
+    """A sentence when fewer than ``wanted`` MB are free for a folder, which need not be there yet; else empty."""
+    return "".join(space({folder: wanted}))
+
+
 def free(place: Path) -> int:
     """MB that are free there."""
     return shutil.disk_usage(place).free // 1_000_000

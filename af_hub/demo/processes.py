@@ -16,19 +16,19 @@ from af_hub.session.processes import adopt_orphans, descendants, die_with
 def be_guarded(afterwards: Callable[[], None]) -> None:
     """Go on in a child process; this one becomes its guard, and never returns.
 
-    The guard passes SIGTERM and SIGHUP on, waits, ends whatever is left below it, calls ``afterwards``, and exits with the child's
-    status (128 and the signal's number when a signal ended it). The child gets SIGTERM when the guard dies. Call it before any
-    thread is started.
+    The guard passes SIGINT, SIGTERM and SIGHUP on, waits, ends whatever is left below it, calls ``afterwards``, and exits with the
+    child's status (128 and the signal's number when a signal ended it). The child gets SIGTERM when the guard dies; it has a session
+    of its own, lest whoever kills the guard's whole process group kills both. Call it before any thread is started.
     """
     adopt_orphans()
     guard = os.getpid()
     child = os.fork()
     if child == 0:
+        os.setsid()
         adopt_orphans()
         die_with(guard, signal.SIGTERM)
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the child too
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: os.kill(child, number))
     _, status = os.waitpid(child, 0)
     end_descendants()

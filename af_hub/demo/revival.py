@@ -6,14 +6,13 @@ comes back on its address with its state, since its daemon was told both (see :m
 work is for the other parts to put right.
 """
 
-import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from af_hub.backoff import backoff
 from af_hub.errors import Unavailable
-from af_hub.testing.process import Daemon, kill_group
+from af_hub.testing.process import Daemon, how_it_ended, kill_group
 
 STABLE_SECONDS = 60.0
 """A part that ran for so long begins anew: its next death is a first one."""
@@ -29,11 +28,6 @@ def pause_before_restart(deaths: int) -> float | None:
     if deaths >= DEATHS_AT_MOST:
         return None
     return 0.0 if deaths <= 1 else backoff(deaths - 1, LEAST_PAUSE, MOST_PAUSE)
-
-
-def how_it_ended(status: int) -> str:
-    """An exit status for people, as :class:`subprocess.Popen` gives it."""
-    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
 @dataclass

@@ -33,7 +33,8 @@ from af_hub.testing.condor_files import (
     seed_keys,
     write_certificate,
 )
-from af_hub.testing.process import Daemon
+from af_hub.testing.condor_master import Master
+from af_hub.testing.process import Daemon, comes_true
 
 if TYPE_CHECKING:
     from af_hub.testing.iam import DemoIAM
@@ -79,7 +80,7 @@ class RealPool:
     address: str = "127.0.0.1"
     hostname: str = "localhost"
     collector: str = ""
-    _masters: list[Daemon] = field(default_factory=list, init=False, repr=False)
+    _masters: list[Master] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
@@ -122,7 +123,7 @@ class RealPool:
             self._start_access_point()
             for site, address in self.sites.items():
                 self.start_node(site, site, address)
-            self._masters[0].wait_until(self._complete, START_SECONDS)
+            self._wait_until_complete()
         except BaseException:
             self.stop()
             raise
@@ -220,7 +221,9 @@ class RealPool:
         write_private(self.reader_token, "".join(self._token(role, "reader", "READ") for role in (CENTRAL, ACCESS)))
         self._start_master(ACCESS, self.address, variables, files)
 
-    def start_node(self, name: str, site: str, address: str, enter: Sequence[str] = ()) -> None:
+    def start_node(
+        self, name: str, site: str, address: str, enter: Sequence[str] = (), settings: Names[str, str] | None = None
+    ) -> None:
         """Start a worker node of a site in the folder ``name``; ``enter`` is a command that runs another one where the node is."""
         rights = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
         self._make_folders(name)
@@ -231,6 +234,7 @@ class RealPool:
             "AF_JOB_ENVIRONMENT": describe_environment(self.worker_environment),
             "NUM_CPUS": str(self.cpus),
             "MEMORY": str(self.memory),
+            **(settings or {}),
         }
         self._start_master(name, address, variables, ["common.conf", "worker-node.conf"], enter)
 
@@ -270,24 +274,36 @@ class RealPool:
 
     def _start_master(
         self, role: str, address: str, variables: Names[str, str], files: list[str], enter: Sequence[str] = ()
-    ) -> Daemon:
+    ) -> Master:
         self._configure(role, address, variables, files)
         # HTCondor's daemons and jobs leave every process group that they are put into.
         argv = [*enter, sys.executable, "-I", "-S", keeper.__file__, str(self.prefix / "usr/sbin/condor_master"), "-f"]
         local = self.folder / role
-        master = Daemon(f"condor_master of {role}", argv, local / "log/master.out", self._environment(role), local)
-        self._masters.append(master.start())
+        master = Master(f"condor_master of {role}", argv, local / "log/master.out", self._environment(role), local)
+        self._masters.append(master)
+        master.start()
         return master
 
-    def _complete(self) -> bool:
-        """Whether the collector knows the access point and a slot at every site."""
+    def _wait_until_complete(self) -> None:
+        """Wait for the access point and a slot at every site; not longer than all machines are well."""
+
+        def illness() -> str:
+            return next((sentence for master in self._masters if (sentence := master.illness())), "")
+
+        if not comes_true(lambda: bool(illness()) or not self._missing(), START_SECONDS):
+            missing = ", no ".join(self._missing())
+            raise Unavailable(f"the pool has no {missing} after {START_SECONDS} s; its logs are below {self.folder}")
+        if sentence := illness():
+            raise Unavailable(sentence)
+
+    def _missing(self) -> list[str]:
+        """What the collector does not know yet of what must be there."""
         try:
             found = self.tool("condor_status", "-any", "-af", "MyType", "SiteName").split("\n")
-        except Unavailable:
-            return False
-        return any(line.startswith("Scheduler") for line in found) and all(
-            f"Machine {site}" in found for site in self.sites
-        )
+        except Unavailable as error:
+            return [f"central manager that answers ({error})"]
+        missing = [] if any(line.startswith("Scheduler") for line in found) else ["access point"]
+        return missing + [f"slot at {site}" for site in self.sites if f"Machine {site}" not in found]
 
 
 def read_line(path: Path) -> str:

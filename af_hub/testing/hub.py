@@ -8,8 +8,10 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import sys
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -21,7 +23,7 @@ from af_hub.errors import Unavailable
 from af_hub.files import private_folder, write_private
 from af_hub.testing.browser import SECONDS, hub_token, sign_in
 from af_hub.testing.iam import DemoIAM
-from af_hub.testing.process import Daemon, free_port
+from af_hub.testing.process import Daemon, hold_port
 
 PROJECT = Path(__file__).parents[2]
 CONFIG = PROJECT / "hub_config" / "jupyterhub_config.py"
@@ -33,7 +35,9 @@ CALLBACK = "hub/oauth_callback"
 
 @dataclass
 class HubPlan:
-    """Where everything of one hub is; ``folder`` is made with mode 0700, ports are chosen and secrets written when this is made.
+    """Where everything of one hub is; ``folder`` is made with mode 0700, ports are taken and secrets written when this is made.
+
+    The ports are nobody else's for as long as this lives, though its daemons begin later, end, and begin anew.
 
     Parameters
     ----------
@@ -50,9 +54,10 @@ class HubPlan:
 
     def __post_init__(self) -> None:
         private_folder(self.folder)
-        self.public_port = self.public_port or free_port()
-        self.api_port, self.hub_port = free_port(), free_port()
-        self.controller_url = self.controller_url or f"http://127.0.0.1:{free_port()}"
+        held = [hold_port(self.public_port), *(hold_port() for _ in range(3))]
+        weakref.finalize(self, close_all, held)
+        self.public_port, self.api_port, self.hub_port, controller = (port.getsockname()[1] for port in held)
+        self.controller_url = self.controller_url or f"http://127.0.0.1:{controller}"
         keys = self.folder / "crypt_key"
         if not keys.exists():  # what an earlier run sealed must still open
             write_private(keys, secrets.token_hex(32))
@@ -100,6 +105,12 @@ class HubPlan:
             "AF_PROXY_PASSWORD_FILE": str(self.folder / "proxy_password"),
             "AF_PROXY_RULES_FILE": str(self.rules),
         }
+
+
+def close_all(sockets: Iterable[socket.socket]) -> None:
+    """Close them."""
+    for one in sockets:
+        one.close()
 
 
 def iam_daemon(folder: Path, clients: list[dict[str, object]], users: Path = USERS, **options: str) -> Daemon:
@@ -163,6 +174,15 @@ def hub_daemon(plan: HubPlan, environ: Mapping[str, str], extra: Path | None = N
         **more,
     }
     return Daemon("hub", argv, plan.folder / "hub.log", env=env, cwd=plan.folder)
+
+
+def hub_listens(plan: HubPlan) -> bool:
+    """Whether the proxy takes connections at the address that people type."""
+    try:
+        socket.create_connection(("127.0.0.1", plan.public_port), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def hub_serves(plan: HubPlan) -> bool:

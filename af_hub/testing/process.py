@@ -20,6 +20,7 @@ from af_hub.errors import Unavailable
 from af_hub.files import open_log
 
 POLL_SECONDS = 0.02
+LAST_MOMENT_SECONDS = 0.5
 
 
 @dataclass
@@ -86,9 +87,7 @@ class Daemon:
                 readable, _, _ = select.select([self._ready], [], [], max(0, deadline - time.monotonic()))
                 chunk = os.read(self._ready, 65536) if readable else b""
                 if not chunk:
-                    raise Unavailable(
-                        f"{self.name} did not get ready in {timeout:g} s; its log ends:\n{self.log_tail()}"
-                    )
+                    raise Unavailable(self.why_not_ready(timeout))
                 text += chunk
         finally:
             self._forget_ready()
@@ -98,7 +97,7 @@ class Daemon:
     def wait_until(self, serves: Callable[[], bool], timeout: float = 30) -> None:
         """Ask ``serves`` until it is true; for programs that cannot say themselves that they are ready."""
         if not comes_true(lambda: serves() or not self.alive(), timeout) or not self.alive():
-            raise Unavailable(f"{self.name} did not get ready in {timeout:g} s; its log ends:\n{self.log_tail()}")
+            raise Unavailable(self.why_not_ready(timeout))
 
     def alive(self) -> bool:
         """Whether the child itself still runs."""
@@ -125,6 +124,16 @@ class Daemon:
         kill_group(self.process.pid)
         self.process.wait()
 
+    def why_not_ready(self, timeout: float = 0) -> str:
+        """A sentence for a daemon that does not serve after so many seconds, and the end of its log."""
+        # A pipe that ends is seen a moment before the process whose it was has ended.
+        ended = comes_true(lambda: not self.alive(), LAST_MOMENT_SECONDS)
+        assert self.process is not None
+        happened = (
+            f"ended ({how_it_ended(self.process.returncode)})" if ended else f"did not get ready in {timeout:g} s"
+        )
+        return f"{self.name} {happened}; its log ends:\n{self.log_tail()}"
+
     def _forget_ready(self) -> None:
         if self._ready is not None:
             os.close(self._ready)
@@ -147,6 +156,11 @@ def comes_true(holds: Callable[[], bool], timeout: float, pause: float = POLL_SE
     return True
 
 
+def how_it_ended(status: int) -> str:
+    """An exit status for people, as :class:`subprocess.Popen` gives it."""
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+
 def kill_group(leader: int) -> None:
     """Kill what is left of a process group that we started."""
     try:
@@ -160,3 +174,35 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def hold_port(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
+    """A port, any free one when 0, that nobody else gets while the socket is open, also when nobody listens there.
+
+    A server may listen there all the same when it sets ``SO_REUSEADDR``, as servers do; the kernel gives the port to no connection and to
+    nobody who asks for any.
+
+    Raises
+    ------
+    OSError
+        When somebody has it.
+    """
+    held = socket.socket()
+    try:
+        held.bind((host, port))
+    except OSError:
+        # Connections that are over keep an address for a minute from those who do not set this; a server's address they do not.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if not only_remains(port):
+            held.close()
+            raise
+        held.bind((host, port))
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return held
+
+
+def only_remains(port: int) -> bool:
+    """Whether connections that are over are all that there is at this port (proc(5): /proc/net/tcp, state 06 is TIME_WAIT)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    states = {row[3] for row in rows if int(row[1].rpartition(":")[2], 16) == port}
+    return states == {"06"}
