@@ -191,6 +191,7 @@ async def connect(forwarder: ForwarderAddress, credentials: Credentials) -> Forw
     except ValueError as error:
         raise EndpointRefused(f"key, certificate or host key for {credentials.principal} cannot be read") from error
     where = f"the forwarder at {forwarder.host} port {forwarder.port}"
+    ssh.have_a_local_user()
     try:
         connection, watch = await asyncssh.create_connection(_Watch, forwarder.host, forwarder.port, **options)
     except asyncssh.PermissionDenied as error:

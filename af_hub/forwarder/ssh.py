@@ -5,7 +5,9 @@ own) lets a stream through 20 ms at a third of the speed, packets larger than 32
 asked for life each 5 s, three times, is given up within 20 s.
 """
 
-from collections.abc import Sequence
+import os
+import pwd
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import asyncssh
@@ -60,6 +62,18 @@ def server_options(host_key: asyncssh.SSHKey, user_cas: Sequence[str]) -> asyncs
         x11_forwarding=False,
         server_version="AF_Hub",
     )
+
+
+def have_a_local_user(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Give this process a user's name and home where the machine has no entry for its uid, as in many containers and batch systems.
+
+    asyncssh 2.24 asks for both before it connects, and ends without. It tells neither to anybody.
+    """
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        environ.setdefault("LOGNAME", "nobody")
+        environ.setdefault("HOME", "/nonexistent")
 
 
 def client_options(
