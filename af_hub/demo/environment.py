@@ -26,7 +26,7 @@ from af_hub.testing.debian import Progress, locked
 
 MARKER, PROJECT_MARKER = "lock.sha256", "project.sha256"
 PIP_SECONDS = 1800
-SAY_SECONDS = 10
+SAY_SECONDS = 15
 VENV = ["-m", "venv"]
 # Without --quiet pip says what it does, a line a package; we count them.
 PIP = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--retries", "2"]
@@ -168,7 +168,7 @@ def _make(folder: Path, lock: Path, say: Progress, finish: Callable[[Path], None
 
 
 def _pip(folder: Path, arguments: list[str], count: Count, say: Progress) -> None:
-    """Run pip to its end, saying every ten seconds how far it is."""
+    """Run pip to its end, saying now and then how far it is."""
     argv = [str(folder / "bin/python"), *PIP, *arguments]
     # SIGINT lets pip take its temporary files away, should we be killed.
     in_child = partial(die_with, os.getpid(), signal.SIGINT)

@@ -109,9 +109,9 @@ class Facility:
                 early = [pool.submit(step) for step in steps]
                 for step in early:
                     step.result()
-            self._start_pool()
-            self._start_hub()
-            self._start_controller()
+            for start in (self._start_pool, self._start_hub, self._start_controller):
+                self._see_all_alive()
+                start()
         except BaseException:
             self.stop()
             raise
@@ -156,6 +156,13 @@ class Facility:
         self.daemons.append(daemon)
         return daemon.start()
 
+    def _see_all_alive(self) -> bool:
+        """Raise when one is not: else another part would wait long for it, and be blamed."""
+        for part in self.parts():
+            if not part.alive():
+                raise Unavailable(part.why_not_ready())
+        return True
+
     def _environ(self) -> dict[str, str]:
         """What ``${NAME}`` in facility.yaml name; the whole environment of our daemons beside what each adds."""
         assert self.pool is not None
@@ -180,6 +187,12 @@ class Facility:
         daemon = iam_daemon(folder, [self.plan.iam_client()], state=str(folder / "state.json"))
         self.iam = self._begin(daemon).ready()
         daemon.argv = [*daemon.argv, "--port", str(urlsplit(self.iam["url"]).port)]
+
+    def _iam_keys(self) -> str:
+        try:
+            return httpx.get(self.iam["jwks"], timeout=10).raise_for_status().text
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the demo IAM does not give its keys: {error}") from error
 
     def _start_data(self) -> None:
         self.origin.start()
@@ -216,7 +229,7 @@ class Facility:
         pool.worker_environment = xrootd_environment(self.cache.url, str(plugins))
         pool.sites = pool.sites if self.sites is None else self.sites
         self.pool = pool.start()
-        self.pool.seed_issuer(ISSUER, httpx.get(self.iam["jwks"], timeout=10).raise_for_status().text)
+        self.pool.seed_issuer(ISSUER, self._iam_keys())
         people = self.folder / "people.json"
         keys = ("subject", "username")
         people.write_text(json.dumps([{"issuer": ISSUER} | {key: user[key] for key in keys} for user in demo_users()]))
@@ -240,7 +253,7 @@ class Facility:
             f"c.LocalAFSpawner.datasets = {{'dimuon': {dataset.urls(self.origin.url)!r}}}\n"
         )
         hub = self._begin(hub_daemon(self.plan, self._environ(), extra))
-        hub.wait_until(lambda: hub_serves(self.plan), HUB_SECONDS)
+        hub.wait_until(lambda: self._see_all_alive() and hub_serves(self.plan), HUB_SECONDS)
 
     def _start_controller(self) -> None:
         assert self.pool is not None
