@@ -9,6 +9,9 @@ ifeq ($(shell id -u),0)
 AS_USER := unshare --user --map-user=65534 --map-group=65534
 endif
 
+# Tests of worker nodes with accounts run where there are many. Status 5: TEST_ARGS chose none of them.
+TEST_ACCOUNTS = $(BIN)/python -m af_hub.testing.accounts $(BIN)/python -m pytest -q -m accounts $(TEST_ARGS) || test $$? -eq 5
+
 .PHONY: help setup setup-for-tests demo demo-check test test-fast test-long lint docs clean
 
 help:            ## this list
@@ -42,13 +45,15 @@ setup-for-tests: .venv/installed
 	@$(AS_USER) $(BIN)/af-hub demo-setup --keep-going
 
 test: setup-for-tests   ## all tests; what this machine cannot run is skipped with the reason
-	@$(AS_USER) $(BIN)/python -m pytest -q -m "not long" $(TEST_ARGS)
+	@$(AS_USER) $(BIN)/python -m pytest -q -m "not long and not accounts" $(TEST_ARGS)
+	@$(TEST_ACCOUNTS)
 
 test-fast: .venv/installed   ## the quick tests, which start no daemons of others
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not real and not slow and not long" --numprocesses auto --dist worksteal $(TEST_ARGS)
 
 test-long: setup-for-tests   ## the full matrices too
-	@$(AS_USER) $(BIN)/python -m pytest -q $(TEST_ARGS)
+	@$(AS_USER) $(BIN)/python -m pytest -q -m "not accounts" $(TEST_ARGS)
+	@$(TEST_ACCOUNTS)
 
 lint: .venv/installed    ## ruff, mypy, import contracts, docs with warnings as errors
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

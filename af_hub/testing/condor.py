@@ -221,9 +221,7 @@ class RealPool:
         write_private(self.reader_token, "".join(self._token(role, "reader", "READ") for role in (CENTRAL, ACCESS)))
         self._start_master(ACCESS, self.address, variables, files)
 
-    def start_node(
-        self, name: str, site: str, address: str, enter: Sequence[str] = (), settings: Names[str, str] | None = None
-    ) -> None:
+    def start_node(self, name: str, site: str, address: str, enter: Sequence[str] = ()) -> None:
         """Start a worker node of a site in the folder ``name``; ``enter`` is a command that runs another one where the node is."""
         rights = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
         self._make_folders(name)
@@ -234,7 +232,6 @@ class RealPool:
             "AF_JOB_ENVIRONMENT": describe_environment(self.worker_environment),
             "NUM_CPUS": str(self.cpus),
             "MEMORY": str(self.memory),
-            **(settings or {}),
         }
         self._start_master(name, address, variables, ["common.conf", "worker-node.conf"], enter)
 
