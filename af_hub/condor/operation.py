@@ -31,12 +31,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from af_hub.condor.jobstatus import JobState, job_state
-from af_hub.condor.why import why_failed
+from af_hub.condor.why import hung_up, why_failed
 from af_hub.session.processes import die_with
 
 if TYPE_CHECKING:
@@ -205,6 +206,20 @@ def reachable(collector: str) -> bool:
     return True
 
 
+@contextmanager
+def overhearing() -> Iterator[Callable[[], str]]:
+    """What HTCondor's library writes to standard error meanwhile: about a collector, its exceptions say the same of everything."""
+    import htcondor2
+
+    heard, ours = os.memfd_create("heard"), os.dup(2)
+    os.dup2(heard, 2)
+    htcondor2.enable_debug()
+    try:
+        yield lambda: os.pread(heard, os.fstat(heard).st_size, 0).decode(errors="replace")
+    finally:
+        os.dup2(ours, 2)
+
+
 OPERATIONS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "submit": submit,
     "remove": remove,
@@ -223,12 +238,14 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     os.environ.update(settings(request))
     import htcondor2
 
-    try:
-        return OPERATIONS[request["op"]](request)
-    except Failed as error:
-        failed = error
-    except htcondor2.HTCondorException as error:
-        failed = Failed(*why_failed(str(error), request["collector"], reachable(request["collector"])))
+    with overhearing() as heard:
+        try:
+            return OPERATIONS[request["op"]](request)
+        except Failed as error:
+            failed = error
+        except htcondor2.HTCondorException as error:
+            alive = reachable(request["collector"]) and not hung_up(heard())
+            failed = Failed(*why_failed(str(error), request["collector"], alive))
     return {"error": {"kind": failed.kind, "message": str(failed)}}
 
 

@@ -35,6 +35,8 @@ HELD: dict[int, str] = {
     47: "it ran longer than it may",
 }
 _ERROR = re.compile(r"\b(?P<system>[A-Z_]+):(?P<code>-?\d+):(?P<text>.*?)(?:\||$)", re.DOTALL)
+_BROKEN = re.compile(r"SECMAN:2011|CEDAR:|classad message|end of message|timed out", re.IGNORECASE)
+_HUNG_UP = re.compile(r"^.*ERROR: (SECMAN:20(07|11)|CEDAR):", re.MULTILINE)
 _DENIED = re.compile(r'"DENIED" from server for user (?P<account>[^\s@]+)')
 
 
@@ -70,15 +72,14 @@ def why_failed(message: str, collector: str, reachable: bool) -> tuple[str, str]
     Parameters
     ----------
     reachable
-        Whether anything takes connections at the collector's address: about a collector, HTCondor says the same when it is
-        down and when it refuses the token.
+        Whether the collector is there: about one, HTCondor says the same when it is down and when it refuses the token.
     """
     if denied := _DENIED.search(message):
         return "refused", (
             f"the access point knows you as {denied['account']} and does not let you do that: the token lacks the compute.* "
             f"scopes, or the access point's rules (ALLOW_WRITE, DENY_WRITE) forbid it; {_ADMINS}"
         )
-    if "SECMAN:2011" in message or "CEDAR:" in message:
+    if _BROKEN.search(message):
         return "unavailable", "HTCondor's access point does not answer"
     if error := _ERROR.search(message):
         return "refused", f"the access point refused: {shorten(error['text'])}"
@@ -90,6 +91,11 @@ def why_failed(message: str, collector: str, reachable: bool) -> tuple[str, str]
         "the HTCondor pool did not accept the token: it is over, not meant for this pool, lacks the compute.* scopes, "
         f"or its owner has no account there; log in at the hub again, and if that does not help, {_ADMINS}"
     )
+
+
+def hung_up(overheard: str) -> bool:
+    """Whether a daemon, by what HTCondor's library wrote, was not there at all: a shared port takes connections for dead ones, too."""
+    return bool(_HUNG_UP.search(overheard))
 
 
 def shorten(text: str) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from af_hub.condor.why import HELD, TEXT_LENGTH, Ending, held_because, read_ending, shorten, why_failed
+from af_hub.condor.why import HELD, TEXT_LENGTH, Ending, held_because, hung_up, read_ending, shorten, why_failed
 
 DENIED = (
     'Failed to connect to schedd, errmsg=SECMAN:2010:Received "DENIED" from server for user '
@@ -23,6 +23,9 @@ UNSAID = "Failed communication with collector."
         ),
         pytest.param(CLOSED, True, "unavailable", "access point does not answer", id="schedd gone"),
         pytest.param(REFUSED, True, "unavailable", "access point does not answer", id="access point gone"),
+        pytest.param(
+            "errmsg=SCHEDD:1:Failed to end classad message.", True, "unavailable", "does not answer", id="cut off"
+        ),
         pytest.param(UNSAID, False, "unavailable", "the HTCondor pool at cm:1 does not answer", id="nobody listens"),
         pytest.param(UNSAID, True, "refused", "did not accept the token", id="collector refuses"),
         pytest.param(
@@ -39,6 +42,27 @@ UNSAID = "Failed communication with collector."
 def test_a_failed_call(message: str, reachable: bool, kind: str, words: str) -> None:
     found, sentence = why_failed(message, "cm:1", reachable)
     assert found == kind and words in sentence
+
+
+@pytest.mark.parametrize(
+    "overheard, wanted",
+    [
+        (
+            "11/21/26 12:27:20 SECMAN: no classad from server, failing\n"
+            "11/21/26 12:27:20 ERROR: SECMAN:2011:Connection closed during command authorization.\n",
+            True,
+        ),
+        ("11/21/26 12:27:20 ERROR: CEDAR:6001:Failed to connect to <127.0.0.1:1>\n", True),
+        (
+            "11/21/26 12:27:19 SECMAN: required authentication with collector localhost:36061 failed\n"
+            "11/21/26 12:27:19 ERROR: AUTHENTICATE:1003:Failed to authenticate with any method\n",
+            False,
+        ),
+        ("", False),
+    ],
+)
+def test_whether_the_collector_was_there(overheard: str, wanted: bool) -> None:
+    assert hung_up(overheard) is wanted
 
 
 @pytest.mark.parametrize(
