@@ -91,7 +91,7 @@ class Reconciler:
     _swept_at: float = 0.0
 
     def __post_init__(self) -> None:
-        self._sight = Sight(self.pool, self.clock)
+        self._sight = Sight(self.pool, self.clock, self.wake)
 
     async def keep_matching(self) -> None:
         """Go on for ever."""

@@ -19,7 +19,10 @@ from af_hub.errors import AFError, Refused
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-"""For which everybody waits for the slowest pool."""
+"""For which everybody waits for a pool that has answered so far."""
+
+GLANCE_SECONDS = 0.1
+"""... and for one that has not."""
 
 SLOTS_SECONDS = 5.0
 """Between two questions about slots."""
@@ -45,10 +48,13 @@ class Sight:
     ----------
     clock
         Unix time.
+    changed
+        Called when a look has ended for which nobody waited.
     """
 
     pool: JobPool
     clock: Callable[[], float] = time.time
+    changed: Callable[[], None] = lambda: None
     _silent_since: dict[str, float] = field(default_factory=dict)
     _foreign: set[tuple[str, str]] = field(default_factory=set)
     _slots: dict[str, tuple[float, Mapping[str, SiteSlots]]] = field(default_factory=dict)
@@ -58,10 +64,16 @@ class Sight:
 
     async def look(self, pools: Sequence[str]) -> dict[str, Look]:
         """Look at these pools, all at once; without one that takes its time, whose look is given by a later call."""
-        for pool in pools:
-            if pool not in self._looking:
-                self._looking[pool] = asyncio.create_task(self._look(pool))
-        await asyncio.wait(self._looking.values(), timeout=LOOK_SECONDS)
+        fresh = [pool for pool in pools if pool not in self._looking]
+        self._looking |= {pool: asyncio.create_task(self._look(pool)) for pool in fresh}
+        trusted = [self._looking[pool] for pool in fresh if pool not in self._silent_since]
+        if trusted:
+            await asyncio.wait(trusted, timeout=LOOK_SECONDS)
+        if fresh:
+            await asyncio.wait([self._looking[pool] for pool in fresh], timeout=GLANCE_SECONDS)
+        for pool in fresh:
+            if not self._looking[pool].done():
+                self._looking[pool].add_done_callback(lambda _: self.changed())
         done = [pool for pool, task in self._looking.items() if task.done()]
         return {pool: self._looking.pop(pool).result() for pool in done}
 
