@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from af_hub.controller.model import Cluster, ClusterJob, Event
 from af_hub.controller.states import Role, State
 from af_hub.controller.steps import Job
+from af_hub.database import tell_disk_trouble
 
 EVENTS_KEPT = 200
 """Events of one cluster; more come only from something that goes to and fro, and the oldest of those tell nothing."""
@@ -33,6 +34,7 @@ def open_store(url: str) -> "Store":
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).touch(mode=0o600)
     engine = create_engine(parsed)
+    tell_disk_trouble(engine, "The controller")
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_manners)
     migrate(engine)

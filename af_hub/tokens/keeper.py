@@ -68,6 +68,7 @@ class TokenKeeper:
     ) -> None:
         self._store, self._clients, self._session, self._clock = store, clients, session, clock
         self._logins = store.logins()
+        self._unwritten: set[str] = set()
         self._narrow: dict[tuple[str, Purpose], AccessToken] = {}
         self._trouble: dict[str, Trouble] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -156,6 +157,7 @@ class TokenKeeper:
         """Refresh the sessions' tokens ahead of their end, and look who people are then, for as long as the hub runs."""
         while True:
             self._changed.clear()
+            self._write_down()
             now = self._clock()
             living = [username for username, login in self._logins.items() if login.refresh_token]
             due = [username for username in living if self._due_at(username) <= now]
@@ -253,8 +255,18 @@ class TokenKeeper:
         return self._logins.get(username, Login(""))
 
     def _keep(self, username: str, login: Login) -> None:
-        self._store.write_login(username, login)
         self._logins[username] = login
+        self._unwritten.add(username)
+        self._write_down()
+
+    def _write_down(self) -> None:
+        """Store what is in memory only: on a full disk, what rotation brought would be lost, and with it the login."""
+        for username in list(self._unwritten):
+            try:
+                self._store.write_login(username, self._logins[username])
+                self._unwritten.remove(username)
+            except Unavailable as error:
+                log.error("what the hub holds for %s is in memory only: %s", username, error)
 
     def _end(self, username: str) -> None:
         """The IAM ended this login; the last access token stays until it ends by itself."""

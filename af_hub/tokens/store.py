@@ -2,7 +2,7 @@
 
 Two tables: ``people`` pins a user name to one (issuer, subject) for ever, ``logins`` holds refresh and access token, encrypted with
 the hub's keys (Fernet; several keys mean that the first one seals and any of them opens). JupyterHub's own database never sees either.
-Every change is committed before the call returns.
+Every change is committed before the call returns; on a full disk each raises :class:`~af_hub.errors.Unavailable` and changes nothing.
 """
 
 import json
@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
+from af_hub.database import tell_disk_trouble
 from af_hub.errors import Refused
 from af_hub.iam.claims import Claims
 from af_hub.tokens.lifetime import AccessToken
@@ -77,6 +78,7 @@ class Store:
         path.touch(mode=0o600)
         self._seal = MultiFernet(keys)
         self._engine = create_engine(f"sqlite:///{path}")
+        tell_disk_trouble(self._engine, "The hub")
         metadata.create_all(self._engine)
 
     def close(self) -> None:

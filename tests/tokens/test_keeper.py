@@ -5,12 +5,13 @@ Keeper and IAM are on one clock that only moves when told.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
+from sqlalchemy import Connection, Engine, event
 
 from af_hub.errors import LoginRequired, Refused, Unavailable
 from af_hub.iam.claims import Claims
@@ -119,6 +120,48 @@ async def test_rotation_survives_a_restart(bench: Bench) -> None:
     await bench.keeper.access_token("ada")
     bench.clock.now += 3600
     assert (await bench.restarted().access_token("ada")).seconds_left(bench.clock.now) > 3500
+
+
+@pytest.fixture
+def disk() -> Iterator[set[str]]:
+    """The word "read-only" in here makes every database refuse changes, as one does whose disk is full."""
+    state: set[str] = set()
+
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA query_only={'ON' if 'read-only' in state else 'OFF'}")
+
+    event.listen(Engine, "begin", begin)
+    yield state
+    event.remove(Engine, "begin", begin)
+
+
+async def test_rotation_outlives_a_full_disk(bench: Bench, disk: set[str]) -> None:
+    await bench.log_in()
+    first = await bench.keeper.access_token("ada")
+    disk.add("read-only")
+    bench.clock.now += 7200
+    second = await bench.keeper.access_token("ada")
+    assert second != first
+
+    disk.clear()
+    loop = asyncio.create_task(bench.keeper.keep_fresh())
+    await asyncio.sleep(0)  # one round
+    loop.cancel()
+    bench.clock.now += 7200
+    assert await bench.restarted().access_token("ada") != second
+
+
+async def test_nobody_logs_in_by_halves_on_a_full_disk(bench: Bench, disk: set[str]) -> None:
+    disk.add("read-only")
+    with pytest.raises(Unavailable, match="The hub cannot write down anything now"):
+        await bench.log_in()
+    assert bench.keeper.record("ada") is None
+    with pytest.raises(LoginRequired):
+        await bench.keeper.access_token("ada")
+
+    disk.clear()
+    await bench.log_in()
+    assert await bench.keeper.access_token("ada")
 
 
 async def test_no_refresh_token_in_clear(bench: Bench) -> None:
