@@ -2,5 +2,5 @@
 
 Needs Python, distributed and asyncssh, nothing else. Read in this order: kit (files that come with the job, pure), sandbox (where they
 lie), addresses (the node's address inside the site), control (what agent and scheduler say to each other), private_http (HTTP that
-nobody else on the node reaches), dask_nodes, scheduler, worker, children, api, agent.
+nobody else on the node reaches), dask_nodes, nanny, scheduler, worker, begin (what loads Dask first of all), children, api, life, agent.
 """

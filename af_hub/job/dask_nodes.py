@@ -4,16 +4,19 @@ Serves scheduler.py and worker.py. Dask starts an HTTP server in both, on all ad
 that do so are replaced here. Comm ports speak TLS and ask for a certificate of the Dask cluster's CA.
 """
 
+import asyncio
+import importlib
 from pathlib import Path
 from typing import Any
 
 import dask
 from distributed import Nanny, Scheduler, Worker
 from distributed.http.routing import RoutingApplication
+from distributed.http.utils import get_handlers
 from distributed.security import Security
 
 from af_hub.job import kit
-from af_hub.job.private_http import serve_private, server_context
+from af_hub.job.private_http import Once, serve_private, server_context
 
 DASHBOARD_ROLES = ("client", "controller")
 DEATH_TIMEOUT = "300s"
@@ -28,9 +31,20 @@ class PrivateScheduler(Scheduler):
         """Called by Scheduler where it would listen on a TCP port."""
         self.http_application = RoutingApplication(routes)  # type: ignore[no-untyped-call]
         context = server_context(*map(Path, (kit.CA, kit.SCHEDULER_CERTIFICATE, kit.SCHEDULER_KEY)))
-        server: Any = serve_private(self.http_application, kit.DASHBOARD_SOCKET, context, DASHBOARD_ROLES)
+        first = Once(self._draw_dashboard)
+        server: Any = serve_private(self.http_application, kit.DASHBOARD_SOCKET, context, DASHBOARD_ROLES, first)
         server.address, server.port = str(kit.DASHBOARD_SOCKET), 0  # Dask tells them to whoever asks
         self.http_server = self.services["dashboard"] = server
+
+    async def _draw_dashboard(self) -> None:
+        """Load the pages, in a thread and not before somebody wants them: they take as long as Dask itself."""
+        try:
+            pages = await asyncio.to_thread(importlib.import_module, "distributed.dashboard.scheduler")
+        except ImportError:
+            routes = get_handlers(server=self, modules=["distributed.http.scheduler.missing_bokeh"], prefix="/")
+            self.http_application.add_handlers(".*$", routes)
+        else:
+            pages.connect(self.http_application, self.http_server, self, prefix="/")
 
 
 class SilentWorker(Worker):
@@ -70,7 +84,7 @@ def stay_in_sandbox() -> None:
 
 def private_scheduler(host: str) -> PrivateScheduler:
     """A scheduler that listens on ``host``, any port."""
-    return PrivateScheduler(host=host, port=0, protocol="tls", security=scheduler_security(), dashboard=True)
+    return PrivateScheduler(host=host, port=0, protocol="tls", security=scheduler_security(), dashboard=False)
 
 
 def silent_worker(worker: kit.WorkerKit, host: str) -> Nanny:

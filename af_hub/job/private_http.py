@@ -5,8 +5,9 @@ password. Promises: without a certificate of this Dask cluster there is no TLS, 
 the certificate's common name.
 """
 
+import asyncio
 import ssl
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from pathlib import Path
 
 from tornado import httputil
@@ -24,11 +25,35 @@ def server_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+async def nothing() -> None:
+    """No preparation."""
+
+
+class Once:
+    """Something to do that is done when it is first called, and waited for by all who call."""
+
+    def __init__(self, do: Callable[[], Coroutine[None, None, None]]) -> None:
+        self._do = do
+        self._doing: asyncio.Task[None] | None = None
+
+    async def __call__(self) -> None:
+        """Wait until it is done."""
+        self._doing = self._doing or asyncio.create_task(self._do())
+        await asyncio.shield(self._doing)
+
+
 def serve_private(
-    application: httputil.HTTPServerConnectionDelegate, path: Path, context: ssl.SSLContext, roles: Collection[str]
+    application: httputil.HTTPServerConnectionDelegate,
+    path: Path,
+    context: ssl.SSLContext,
+    roles: Collection[str],
+    first: Callable[[], Awaitable[None]] = nothing,
 ) -> HTTPServer:
-    """Serve ``application`` to these roles on a Unix socket; the path should be relative, since 107 bytes are all it may have."""
-    server = HTTPServer(RoleGate(application, roles), ssl_options=context)
+    """Serve ``application`` to these roles on a Unix socket; the path should be relative, since 107 bytes are all it may have.
+
+    Each request that is admitted waits for ``first``.
+    """
+    server = HTTPServer(RoleGate(application, roles, first), ssl_options=context)
     server.add_socket(bind_unix_socket(str(path), mode=0o600))
     return server
 
@@ -36,9 +61,15 @@ def serve_private(
 class RoleGate(httputil.HTTPServerConnectionDelegate):
     """Passes requests on when the client's certificate names one of the roles."""
 
-    def __init__(self, application: httputil.HTTPServerConnectionDelegate, roles: Collection[str]) -> None:
+    def __init__(
+        self,
+        application: httputil.HTTPServerConnectionDelegate,
+        roles: Collection[str],
+        first: Callable[[], Awaitable[None]],
+    ) -> None:
         self._application = application
         self._roles = frozenset(roles)
+        self.first = first
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
         """A request may begin; the TLS handshake may still be under way."""
@@ -61,11 +92,15 @@ class _GatedRequest(httputil.HTTPMessageDelegate):
         self._gate, self._server_conn, self._request_conn = gate, server_conn, request_conn
         self._taker = httputil.HTTPMessageDelegate()
 
-    def headers_received(
+    async def headers_received(
         self, start_line: httputil.RequestStartLine | httputil.ResponseStartLine, headers: httputil.HTTPHeaders
-    ) -> Awaitable[None] | None:
+    ) -> None:
         self._taker = self._gate.open(self._server_conn, self._request_conn)
-        return self._taker.headers_received(start_line, headers)
+        if not isinstance(self._taker, _Forbidden):
+            await self._gate.first()
+        taken = self._taker.headers_received(start_line, headers)
+        if taken is not None:
+            await taken
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return self._taker.data_received(chunk)

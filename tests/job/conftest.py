@@ -131,9 +131,6 @@ class Job:
     async def wait(self):
         return await asyncio.to_thread(self.process.wait, 20)
 
-    def oom_score(self, what):
-        return int(Path(f"/proc/{self.command(what).pid}/oom_score_adj").read_text())
-
     def left_over(self):
         return [path.name for path in self.folder.iterdir() if path.suffix in (".key", ".sock")]
 
