@@ -26,7 +26,7 @@ BETWEEN = " | "
 def one_line(text: str) -> str:
     """The last lines of ``text`` as one, without what would end a ClassAd string; its end counts most."""
     lines = [" ".join(re.sub(r"[^ -~]", " ", line).split()) for line in text.splitlines()]
-    line = BETWEEN.join(list(filter(None, lines))[-LINES:])
+    line = BETWEEN.join([line for line in lines if line.strip("^~ ")][-LINES:])
     return line.replace('"', "'").replace("\\", "/")[-LENGTH:]
 
 

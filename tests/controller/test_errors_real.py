@@ -269,3 +269,15 @@ async def test_a_token_that_is_not_accepted(facility):
         assert "did not accept the token" in await facility.ends(cluster, "failed", SECONDS)
     finally:
         facility.audience = before
+
+
+async def test_a_forwarder_that_the_job_cannot_reach(tmp_path_factory, iam, condor_pool):
+    folder = tmp_path_factory.mktemp("away")
+    async with open_facility(folder, iam, condor_pool) as facility:
+        facility.forwarder.stop()
+        cluster = await facility.create()
+        await facility.until(cluster, lambda row: row["state"] == "starting", 60)
+        words = "the job runs at T2_A, but says: the job has no way to its users: the forwarder at 127.0.0.1 port"
+        await facility.until(cluster, lambda row: words in row["reason"], 2 * SECONDS)
+        await facility.controller().close(cluster["id"])
+        await facility.leaves_nothing(cluster)
