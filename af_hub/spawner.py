@@ -32,7 +32,7 @@ from af_hub.session.machine import describe_size, free_now
 from af_hub.session.options import Reason, SessionOptions, check_choice, read_form
 from af_hub.session.processes import Identity, marked
 from af_hub.session.supervisor import MARK
-from af_hub.session.xrootd import datasets_fragment, xrootd_fragment
+from af_hub.session.xrootd import CACHE, datasets_fragment, xrootd_fragment
 
 PAGE = jinja2.Environment(
     loader=jinja2.PackageLoader("af_hub.session", "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -160,6 +160,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
     _child: subprocess.Popen[bytes] | None = None
     _supervisor: Identity | None = None
     _folder: Path | None = None
+    _signpost = 0
 
     @default("ip")
     def _ip(self) -> str:
@@ -273,6 +274,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         self.port: int = self.port or random_port()
         try:
             self._folder = new_session_folder(Path(self.state_dir) / "run")
+            self._signpost = random_port()
             fragment = self.describe(options, rights, policy, str(self._folder))
             write_files(self._folder, fragment.files)
             home = make_home(
@@ -354,7 +356,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             fragments.token_fragment(folder),
             fragments.dask_fragment(folder, self.controller_url, rights.sites),
             *([fragments.condor_fragment(policy.pools[pools.pop()])] if rights.condor and len(pools) == 1 else []),
-            *([xrootd_fragment(folder, policy.caches[cache].url)] if cache else []),
+            *([xrootd_fragment(folder, policy.caches[cache].url, signpost_port=self._signpost)] if cache else []),
             *([datasets_fragment(self.datasets)] if self.datasets else []),
         )
 
@@ -392,6 +394,8 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             "hub_api_url": environment["JUPYTERHUB_API_URL"],
             "hub_token": self.api_token,
             "controller_url": self.controller_url,
+            "cache": fragment.environment.get(CACHE, ""),
+            "signpost_port": self._signpost,
         }
         write_private(self._folder / "plan.json", json.dumps(plan))
         write_private(self._folder / "agent.json", json.dumps(agent))

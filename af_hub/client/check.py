@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from af_hub.client.data import read_datasets
 from af_hub.errors import AFError
 from af_hub.session.probes import xrootd_answers
+from af_hub.session.xrootd import CACHE, PROXY
 
 READ_SECONDS = 10
 CONTROLLER_SECONDS = 5
@@ -200,9 +201,10 @@ def judge_head(ok: bool, message: str, head: bytes) -> str:
 
 
 def look_at_data(environ: Mapping[str, str]) -> list[Row]:
-    """The cache, and the facility's datasets read through it."""
-    cache = urlsplit(environ.get("XROOT_PROXY", ""))
-    if not cache.hostname or not cache.port:
+    """The cache, and the facility's datasets read through it, or past it while it is down."""
+    signpost = bool(environ.get(CACHE))
+    cache = urlsplit(environ.get(CACHE) or environ.get(PROXY, ""))
+    if not environ.get(PROXY) or not cache.hostname or not cache.port:
         return [
             Row(
                 "cache",
@@ -210,15 +212,15 @@ def look_at_data(environ: Mapping[str, str]) -> list[Row]:
                 f"The session names no cache (XROOT_PROXY), so files come from far away each time. {RESTART}, or {ASK}.",
             )
         ]
-    if not xrootd_answers(cache.hostname, cache.port):
+    alive = xrootd_answers(cache.hostname, cache.port)
+    if not alive and not signpost:
         down = f"The cache {cache.netloc} does not answer, so reading fails. To read from the origins, slowly, type: import os; os.environ['XROOT_PROXY'] = ''."
         return [
             Row("cache", False, f"{down} Please {ASK}."),
             Row("data", False, "Not tried, as the cache does not answer."),
         ]
     try:
-        datasets = read_datasets(environ)
-        readings = {name: [read_canary(url) for url in urls] for name, urls in datasets.items()}
+        readings = read_canaries(read_datasets(environ))
     except ImportError:
         return [
             Row(
@@ -229,15 +231,48 @@ def look_at_data(environ: Mapping[str, str]) -> list[Row]:
         ]
     except AFError as error:
         return [Row("cache", True, f"{cache.netloc} answers."), Row("data", False, str(error))]
-    return [
-        judge_cache(cache.netloc, [reading for files in readings.values() for reading in files]),
-        judge_data(readings),
-    ]
+    whole = [reading for files in readings.values() for reading in files]
+    broken = next((reading for reading in whole if reading.complaint), None)
+    if broken and (away := judge_away(broken, alive, origin_answers(broken.url))):
+        return [judge_cache(cache.netloc, whole, alive), away]
+    return [judge_cache(cache.netloc, whole, alive), judge_data(readings)]
 
 
-def judge_cache(cache: str, readings: Sequence[Reading]) -> Row:
+def read_canaries(datasets: Mapping[str, Sequence[str]]) -> dict[str, list[Reading]]:
+    """Each file of each dataset; none after the first that fails, since the others would take as long to say the same."""
+    readings: dict[str, list[Reading]] = {name: [] for name in datasets}
+    for name, urls in datasets.items():
+        for url in urls:
+            readings[name].append(read_canary(url))
+            if readings[name][-1].complaint:
+                return readings
+    return readings
+
+
+def origin_answers(url: str) -> bool:
+    """Whether there is an XRootD server at the file's own address."""
+    origin = urlsplit(url)
+    return xrootd_answers(origin.hostname or "", origin.port or 1094)
+
+
+def judge_away(broken: Reading, cache_answers: bool, origin_answers: bool) -> Row | None:
+    """What to say of a file whose origin does not answer; None when it does."""
+    origin = urlsplit(broken.url).hostname
+    if origin_answers:
+        return None
+    if cache_answers:
+        sentence = f"The origin {origin} does not answer, and the cache has not all of {broken.url}: try again later. What the cache has can be read."
+    else:
+        sentence = f"Neither the cache nor the origin {origin} answers, so {broken.url} cannot be read. Try again later, and {ASK}."
+    return Row("data", False, sentence)
+
+
+def judge_cache(cache: str, readings: Sequence[Reading], alive: bool = True) -> Row:
     """Whether files came from the cache at ``host:port``, as they should, or past it from their origin."""
     served = [reading for reading in readings if reading.server]
+    if not alive:
+        so = ", so files come from their origins: slower, but they come" if served else ""
+        return Row("cache", False, f"The cache {cache} does not answer{so}. Please {ASK}.")
     past = [reading.server for reading in served if reading.server != cache]
     if past:
         why = "The redirection is not in force in this process (XRD_PLUGINCONFDIR, XROOT_PROXY)"

@@ -1,7 +1,7 @@
 """The session agent: one small process beside the user's server, which needs nothing of the user's image.
 
-It keeps the token file fresh, holds the near ends of the tunnels to the person's Dask clusters, and answers on a Unix socket (0600,
-in the session's folder)::
+It keeps the token file fresh, holds the near ends of the tunnels to the person's Dask clusters, tells XRootD clients whether to read
+from the cache or from the origin, and answers on a Unix socket (0600, in the session's folder)::
 
     GET    /health          what became of token and tunnels
     GET    /clusters        those that are attached
@@ -35,6 +35,7 @@ from af_hub.session.controller import Controller, ControllerRefused
 from af_hub.session.folders import LONGEST_SOCKET_PATH, FolderUnusable
 from af_hub.session.fragments import AGENT_SOCKET, TOKEN_FILE
 from af_hub.session.freshness import Freshness, HubTokens, keep_fresh
+from af_hub.session.signpost import keep_signpost
 from af_hub.session.tokenfile import TokenFile
 
 log = logging.getLogger("af_hub.session.agent")
@@ -52,12 +53,14 @@ class AgentConfig:
     hub_api_url: str
     hub_token: str = field(repr=False)
     controller_url: str
+    cache: str = ""
+    signpost_port: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """From a file of JSON with these keys."""
         found = json.loads(path.read_text())
-        return cls(Path(found["folder"]), found["hub_api_url"], found["hub_token"], found["controller_url"])
+        return cls(**{**found, "folder": Path(found["folder"])})
 
 
 routes = web.RouteTableDef()
@@ -164,7 +167,7 @@ async def run(config: AgentConfig, ready_fd: int | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     freshness, first = Freshness(), asyncio.Event()
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession() as http, keep_signpost(config.cache, config.signpost_port):
         controller = Controller(http, config.controller_url, config.hub_token)
         attachments = Attachments(config.folder / "clusters", controller.credentials, open_bridge)
         tokens = HubTokens(http, config.hub_api_url, config.hub_token)

@@ -1,8 +1,10 @@
 """How XRootD clients find the nearest cache: environment and one file, the same for sessions and for jobs at a site.
 
 Serves the hop "data". Promises: what opens ``root://anywhere//file`` (XRootD's bindings, uproot, ROOT, xrdcp; any version) reads it
-through the cache, and a dead cache is an error after seconds. XRootD's own plugin does it, which puts the cache's address before
-that of the file. It redirects files only: ``stat``, ``ls`` and sums go to the origin. Leaves the caches to ``hub_config/xrootd``.
+through the cache, and from the origin while the cache is down; where neither answers, or no signpost stands, it is an error after
+seconds. XRootD's own plugin does it, which puts the address of cache or signpost before that of the file. It redirects files only:
+``stat``, ``ls`` and sums go to the origin. Leaves the choice between cache and origin to :mod:`af_hub.session.signpost`, the caches
+to ``hub_config/xrootd``.
 
 Limits: the plugin cannot tell hosts from their ports, so a cache may not run on the host of an origin; ``roots://`` is not redirected.
 """
@@ -13,6 +15,9 @@ from urllib.parse import urlsplit
 
 from af_hub.errors import PolicyError
 from af_hub.session.fragments import SessionFragment
+
+PROXY, CACHE = "XROOT_PROXY", "AF_CACHE"
+"""The first names the cache to XRootD, or the signpost before it; then the second says which cache that is."""
 
 PLUGIN_FOLDER = "xrd.d"
 PLUGIN_FILE = "50-af-cache.conf"
@@ -68,7 +73,7 @@ def xrootd_environment(cache_url: str, plugin_folder: str, exclusions: Sequence[
             )
     return {
         "XRD_PLUGINCONFDIR": plugin_folder,
-        "XROOT_PROXY": proxy,
+        PROXY: proxy,
         # Upper case: XRootD ignores the lower-case name. The cache itself, lest somebody who names it gets there twice.
         "XROOT_PROXY_EXCL_DOMAINS": ",".join([cache.hostname, *exclusions]),
         # Processes that fork (multiprocessing, ROOT) hang without it.
@@ -77,10 +82,18 @@ def xrootd_environment(cache_url: str, plugin_folder: str, exclusions: Sequence[
     }
 
 
-def xrootd_fragment(folder: str, cache_url: str, exclusions: Sequence[str] = ()) -> SessionFragment:
-    """``root://`` read through the cache at ``cache_url``, in a session whose folder is ``folder``."""
+def xrootd_fragment(
+    folder: str, cache_url: str, exclusions: Sequence[str] = (), signpost_port: int = 0
+) -> SessionFragment:
+    """``root://`` read through the cache at ``cache_url``, in a session whose folder is ``folder``.
+
+    With a ``signpost_port`` on this machine's loopback, clients ask there first.
+    """
+    environment = xrootd_environment(cache_url, f"{folder}/{PLUGIN_FOLDER}", exclusions)
+    if signpost_port:
+        environment |= {PROXY: f"root://127.0.0.1:{signpost_port}//", CACHE: cache_url}
     return SessionFragment(
-        environment=xrootd_environment(cache_url, f"{folder}/{PLUGIN_FOLDER}", exclusions),
+        environment=environment,
         files={f"{PLUGIN_FOLDER}/{PLUGIN_FILE}": PLUGIN_CONFIGURATION},
     )
 

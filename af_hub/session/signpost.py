@@ -1,0 +1,240 @@
+"""The nearest end of the hop "data": tells XRootD clients, at each opening of a file, whether to go to the cache or to the origin.
+
+XRootD's client has one proxy and no second choice: while the cache is down, nothing can be read. So a session, and each Dask worker,
+has a signpost on its loopback, which XROOT_PROXY names: a redirector that speaks as much of the protocol as an opening needs, and
+sends the client to the cache while that answers, else to the file's origin. A client whose server fails comes back here by itself,
+also in the middle of a file, and says which servers it has tried. No file's content passes here.
+
+Promises: an answer within :data:`PROBE_SECONDS`; whatever a client sends, its connection alone suffers. Leaves everything but opening
+to XRootD's own configuration (:mod:`af_hub.session.xrootd`).
+
+Source: The XRootD Protocol, version 5, sections "Session Establishment", "kXR_open", "kXR_redirect"; what is said of the client was seen
+with 5.8, 5.9 and 6.2.
+"""
+
+import asyncio
+import logging
+import secrets
+import struct
+import time
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from urllib.parse import parse_qs, urlsplit
+
+from af_hub.session.probes import ANSWER, HELLO, is_welcome
+from af_hub.session.xrootd import CACHE, PROXY
+
+log = logging.getLogger(__name__)
+
+PROBE_SECONDS = 2.0
+ALIVE_SECONDS, DEAD_SECONDS = 0.1, 5.0
+"""How long the word about the cache holds. A client that is sent to a dead one loses ten seconds, a look costs less than opening a file."""
+
+LOGIN_SECONDS = 30.0
+AGAIN_SECONDS = 5.0
+MOST_BYTES = 16_384
+
+REQUEST = struct.Struct(">2sH16si")
+RESPONSE = struct.Struct(">2sHi")
+OK, ERROR, REDIRECT = 0, 4003, 4004
+BAD_ARGUMENT, UNREACHABLE, UNSUPPORTED, NOT_FOUND = 3000, 3005, 3013, 3011
+VERSION, LOAD_BALANCER, IS_MANAGER = 0x310, 0, 2
+WHOLE_URL = -(2**31)
+"""A port that says: what follows is an address, path included. Other negative ones would also set flags of the client."""
+
+SCHEMES = ("root://", "xroot://", "roots://", "xroots://")
+
+
+class Request(IntEnum):
+    """What a client may want; everything else is refused."""
+
+    PROTOCOL = 3006
+    LOGIN = 3007
+    OPEN = 3010
+    PING = 3011
+    END_SESSION = 3023
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody wants to open: the file's own address, and the hosts that failed them already, with XRootD's reasons."""
+
+    origin: str
+    host: str
+    tried: frozenset[str]
+    reasons: frozenset[str]
+
+
+def read_wish(asked: str) -> Wish | None:
+    """The wish in the path of an opening, ``/root://origin//file?tried=host``; None when it names no file of an origin."""
+    path, _, query = asked.partition("?")
+    url = path.lstrip("/")
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        return None
+    if not host or not url.startswith(SCHEMES):
+        return None
+    told = parse_qs(query)
+    lists = [frozenset(",".join(told.get(key, [])).split(",")) - {""} for key in ("tried", "triedrc")]
+    return Wish(url, host, lists[0], lists[1])
+
+
+def way_of(wish: Wish, cache_host: str, alive: bool) -> str:
+    """``cache``, ``origin``, or ``none`` when both failed this client."""
+    if alive and cache_host not in wish.tried:
+        return "cache"
+    return "origin" if wish.host not in wish.tried else "none"
+
+
+@dataclass
+class Signpost:
+    """The redirector for one cache.
+
+    Parameters
+    ----------
+    cache
+        ``root://host:port``.
+    """
+
+    cache: str
+    clock: Callable[[], float] = time.monotonic
+    _alive: bool = field(default=True, init=False)
+    _until: float = field(default=0.0, init=False)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    @property
+    def host(self) -> str:
+        """The cache's."""
+        return urlsplit(self.cache).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The cache's."""
+        return urlsplit(self.cache).port or 1094
+
+    async def alive(self) -> bool:
+        """Whether the cache answers; looked at anew every few seconds, once for all who ask."""
+        async with self._looking:
+            if self.clock() >= self._until:
+                alive = await answers(self.host, self.port)
+                if alive != self._alive:
+                    log.warning(
+                        "the cache %s %s",
+                        self.cache,
+                        "answers again" if alive else "is down: files come from their origins",
+                    )
+                self._alive = alive
+                self._until = self.clock() + (ALIVE_SECONDS if alive else DEAD_SECONDS)
+            return self._alive
+
+    async def answer(self, asked: str) -> tuple[int, bytes]:
+        """Status and body of the answer to an opening."""
+        wish = read_wish(asked)
+        if wish is None:
+            return ERROR, struct.pack(
+                ">i", BAD_ARGUMENT
+            ) + b"only files of an origin are opened here: root://host//path\0"
+        way = way_of(wish, self.host, await self.alive())
+        if way == "cache":
+            return REDIRECT, struct.pack(">i", self.port) + self.host.encode()
+        if way == "origin":
+            return REDIRECT, struct.pack(">i", WHOLE_URL) + wish.origin.encode()
+        missing = wish.reasons and wish.reasons <= {"enoent"}
+        sentence = (
+            f"there is no such file at {wish.host}"
+            if missing
+            else f"neither the cache {self.host}:{self.port} nor the origin {wish.host} gives this file"
+        )
+        return ERROR, struct.pack(">i", NOT_FOUND if missing else UNREACHABLE) + sentence.encode() + b"\0"
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One client, until it leaves or says something that we do not understand."""
+        try:
+            async with asyncio.timeout(LOGIN_SECONDS):
+                if await reader.readexactly(len(HELLO)) != HELLO:
+                    return
+            writer.write(ANSWER.pack(b"\0\0", OK, 8, VERSION, LOAD_BALANCER))
+            while True:
+                stream, request, _, size = REQUEST.unpack(await reader.readexactly(REQUEST.size))
+                if not 0 <= size <= MOST_BYTES:
+                    return
+                status, body = await self._respond(request, await reader.readexactly(size))
+                writer.write(RESPONSE.pack(stream, status, len(body)) + body)
+                await writer.drain()
+        except (OSError, EOFError, TimeoutError):
+            pass
+        finally:
+            writer.close()
+
+    async def _respond(self, request: int, data: bytes) -> tuple[int, bytes]:
+        match request:
+            case Request.PROTOCOL:
+                return OK, struct.pack(">ii", VERSION, IS_MANAGER)
+            case Request.LOGIN:
+                return OK, secrets.token_bytes(16)
+            case Request.OPEN:
+                return await self.answer(data.rstrip(b"\0").decode(errors="replace"))
+            case Request.PING | Request.END_SESSION:
+                return OK, b""
+        return ERROR, struct.pack(">i", UNSUPPORTED) + b"only files are opened here\0"
+
+
+async def answers(host: str, port: int) -> bool:
+    """As :func:`af_hub.session.probes.xrootd_answers`, without stopping the event loop."""
+    writer = None
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(HELLO)
+            return is_welcome(await reader.readexactly(ANSWER.size))
+    except (OSError, EOFError, TimeoutError):
+        return False
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+@asynccontextmanager
+async def open_signpost(cache: str, port: int = 0) -> AsyncIterator[str]:
+    """A signpost for this cache on the loopback; gives what XROOT_PROXY shall be."""
+    server = await asyncio.start_server(Signpost(cache).talk, "127.0.0.1", port)
+    try:
+        yield f"root://127.0.0.1:{server.sockets[0].getsockname()[1]}//"
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def keep_signpost(cache: str, port: int) -> AsyncIterator[None]:
+    """A signpost for a session, where its environment says that there is one; tried again while somebody else has the port."""
+
+    async def stand() -> None:
+        while True:
+            try:
+                async with open_signpost(cache, port):
+                    await asyncio.get_running_loop().create_future()
+            except OSError as error:
+                log.error("no signpost for XRootD at port %d, so nothing can be read (%s); trying again", port, error)
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    standing = asyncio.create_task(stand()) if cache else None
+    try:
+        yield
+    finally:
+        if standing is not None:
+            standing.cancel()
+
+
+@asynccontextmanager
+async def signpost_before(environ: MutableMapping[str, str]) -> AsyncIterator[None]:
+    """Put a signpost before the cache that a job's environment names, for all that this process starts; none where none is named."""
+    cache = environ.get(PROXY, "").rstrip("/")
+    if not urlsplit(cache).hostname or CACHE in environ:
+        yield
+        return
+    async with open_signpost(cache) as signpost:
+        environ[PROXY], environ[CACHE] = signpost, cache
+        yield

@@ -1,0 +1,191 @@
+"""The signpost's decisions, and what it says to clients that are none; with XRootD's own client in tests/xrootd."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+
+import pytest
+
+from af_hub.session.probes import ANSWER, HELLO
+from af_hub.session.signpost import (
+    BAD_ARGUMENT,
+    ERROR,
+    NOT_FOUND,
+    OK,
+    REDIRECT,
+    REQUEST,
+    RESPONSE,
+    UNREACHABLE,
+    UNSUPPORTED,
+    WHOLE_URL,
+    Request,
+    Signpost,
+    Wish,
+    keep_signpost,
+    open_signpost,
+    read_wish,
+    signpost_before,
+    way_of,
+)
+from af_hub.testing.process import free_port
+
+ORIGIN = "root://o.test:1094//store/f"
+
+
+def wish(*tried: str, reasons: tuple[str, ...] = ()) -> Wish:
+    return Wish(ORIGIN, "o.test", frozenset(tried), frozenset(reasons))
+
+
+@pytest.mark.parametrize(
+    "tried, alive, way",
+    [
+        pytest.param((), True, "cache", id="first time"),
+        pytest.param((), False, "origin", id="cache is down"),
+        pytest.param(("c.test",), True, "origin", id="cache failed this client"),
+        pytest.param(("o.test",), True, "cache", id="origin failed, cache is back"),
+        pytest.param(("o.test",), False, "none", id="origin failed, cache is down"),
+        pytest.param(("c.test", "o.test"), True, "none", id="both failed"),
+    ],
+)
+def test_way(tried: tuple[str, ...], alive: bool, way: str) -> None:
+    assert way_of(wish(*tried), "c.test", alive) == way
+
+
+@pytest.mark.parametrize(
+    "asked, found",
+    [
+        pytest.param(f"/{ORIGIN}", wish(), id="plain"),
+        pytest.param(f"//{ORIGIN}?xrdcl.requuid=1", wish(), id="with the client's own words"),
+        pytest.param(
+            f"/{ORIGIN}?tried=c.test,d.test&triedrc=enoent", wish("c.test", "d.test", reasons=("enoent",)), id="again"
+        ),
+        pytest.param("/store/f", None, id="no origin"),
+        pytest.param("/https://o.test/f", None, id="another protocol"),
+        pytest.param("/root://", None, id="no host"),
+        pytest.param("/root://[", None, id="no address"),
+        pytest.param("", None, id="nothing"),
+    ],
+)
+def test_what_is_asked(asked: str, found: Wish | None) -> None:
+    assert read_wish(asked) == found
+
+
+class Client:
+    """A client of the protocol, word by word."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def of(cls, signpost: str) -> "Client":
+        client = cls(*await asyncio.open_connection("127.0.0.1", int(signpost.rstrip("/").rpartition(":")[2])))
+        client.writer.write(HELLO)
+        assert ANSWER.unpack(await client.reader.readexactly(16))[4] == 0
+        return client
+
+    async def ask(self, request: int, data: bytes = b"") -> tuple[int, bytes]:
+        self.writer.write(REQUEST.pack(b"ab", request, bytes(16), len(data)) + data)
+        stream, status, size = RESPONSE.unpack(await self.reader.readexactly(8))
+        assert stream == b"ab"
+        return status, await self.reader.readexactly(size)
+
+
+@pytest.fixture
+async def nobody() -> str:
+    """A cache that is not there."""
+    return f"root://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+async def client(nobody: str) -> AsyncIterator[Client]:
+    async with open_signpost(nobody) as signpost:
+        yield await Client.of(signpost)
+
+
+async def test_a_session_of_the_protocol(client: Client) -> None:
+    assert (await client.ask(Request.PROTOCOL))[0] == OK
+    assert len((await client.ask(Request.LOGIN))[1]) == 16
+    status, body = await client.ask(Request.OPEN, f"/{ORIGIN}".encode())
+    assert status == REDIRECT and body == struct.pack(">i", WHOLE_URL) + ORIGIN.encode()
+    assert (await client.ask(Request.PING)) == (OK, b"")
+    assert (await client.ask(Request.END_SESSION)) == (OK, b"")
+
+
+@pytest.mark.parametrize(
+    "request_, data, code, words",
+    [
+        pytest.param(Request.OPEN, b"/etc/passwd", BAD_ARGUMENT, b"only files of an origin", id="no origin"),
+        pytest.param(Request.OPEN, b"\xff\xfe", BAD_ARGUMENT, b"only files of an origin", id="no text"),
+        pytest.param(
+            Request.OPEN, f"/{ORIGIN}?tried=o.test&triedrc=enoent".encode(), NOT_FOUND, b"no such file", id="not there"
+        ),
+        pytest.param(
+            Request.OPEN, f"/{ORIGIN}?tried=o.test".encode(), UNREACHABLE, b"neither the cache", id="both down"
+        ),
+        pytest.param(3017, b"/x", UNSUPPORTED, b"only files are opened", id="stat"),
+        pytest.param(1, b"", UNSUPPORTED, b"only files are opened", id="no request at all"),
+    ],
+)
+async def test_errors_in_words(client: Client, request_: int, data: bytes, code: int, words: bytes) -> None:
+    status, body = await client.ask(request_, data)
+    assert status == ERROR and struct.unpack(">i", body[:4])[0] == code and words in body
+    assert (await client.ask(Request.PING)) == (OK, b""), "and the connection is still good"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", id="HTTP"),
+        pytest.param(HELLO + REQUEST.pack(b"ab", Request.OPEN, bytes(16), 2**31 - 1), id="endless"),
+        pytest.param(HELLO + REQUEST.pack(b"ab", Request.OPEN, bytes(16), -1), id="negative"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+async def test_who_speaks_otherwise_is_left_alone(nobody: str, said: bytes) -> None:
+    async with open_signpost(nobody) as signpost:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(signpost.rstrip("/").rpartition(":")[2]))
+        writer.write(said)
+        writer.write_eof()
+        assert b"HTTP" not in await reader.read()
+        assert await (await Client.of(signpost)).ask(Request.PING) == (OK, b"")
+
+
+async def test_the_cache_is_looked_at_once_for_all_and_again_later() -> None:
+    looks = 0
+
+    async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal looks
+        looks += 1
+        await reader.readexactly(20)
+        writer.write(ANSWER.pack(b"\0\0", 0, 8, 0x310, 1))
+        await writer.drain()
+        writer.close()
+
+    now = 1000.0
+    server = await asyncio.start_server(welcome, "127.0.0.1", 0)
+    async with server:
+        signpost = Signpost(f"root://127.0.0.1:{server.sockets[0].getsockname()[1]}", lambda: now)
+        assert all(await asyncio.gather(*(signpost.alive() for _ in range(5)))) and looks == 1
+    now += 1
+    assert not await signpost.alive()
+
+
+async def test_a_job_gets_its_signpost_and_its_children_with_it(nobody: str) -> None:
+    environ = {"XROOT_PROXY": f"{nobody}//"}
+    async with signpost_before(environ):
+        assert environ["AF_CACHE"] == nobody and environ["XROOT_PROXY"] != f"{nobody}//"
+        child = dict(environ)
+        async with signpost_before(child):
+            assert child == environ, "one is enough"
+    for without in ({}, {"XROOT_PROXY": ""}):
+        async with signpost_before(dict(without)):
+            pass
+
+
+async def test_a_port_that_somebody_has_is_waited_for(nobody: str, caplog: pytest.LogCaptureFixture) -> None:
+    taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = taken.sockets[0].getsockname()[1]
+    async with taken, keep_signpost(nobody, port):
+        async with asyncio.timeout(5):
+            while "no signpost" not in caplog.text:
+                await asyncio.sleep(0)
