@@ -1,8 +1,9 @@
 """One Dask worker and the nanny that looks after it, in a process that has loaded Dask.
 
 Serves the scheduler at its address inside the site. Promises: no HTTP; ends at the job's expiry, when the scheduler is gone, or (beside the
-scheduler) when the agent is; a task that eats all memory ends the worker before scheduler and agent (``oom_score_adj``). Reads
-``worker.json``, or its text from the agent's socket, so that Dask is loaded by the time the scheduler has an address.
+scheduler) when the agent is; a task that eats all memory ends the worker before scheduler and agent (``oom_score_adj``); while the site's
+XRootD cache is down, tasks read from the origins. Reads ``worker.json``, or its text from the agent's socket, so that Dask is loaded by the
+time the scheduler has an address.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ import dask
 from af_hub.job import kit, sandbox
 from af_hub.job.addresses import site_address
 from af_hub.job.dask_nodes import silent_worker
+from af_hub.session.signpost import signpost_before
 
 OOM_SCORE = "500"
 M_TRIM_THRESHOLD, TRIM_BYTES = -1, 64 << 10
@@ -76,7 +78,11 @@ async def serve(worker: kit.WorkerKit) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     scheduler_host = worker.scheduler.partition("://")[2].rpartition(":")[0].strip("[]")
-    async with silent_worker(worker, site_address(worker.bind, scheduler_host)) as nanny:
+    # First the signpost: the worker's process has the environment that this one has when it starts it.
+    async with (
+        signpost_before(os.environ),
+        silent_worker(worker, site_address(worker.bind, scheduler_host)) as nanny,
+    ):
         # The nanny has threads now: processes to come in the place of this one start from scratch.
         dask.config.set({METHOD: "spawn"})
         ends = [nanny.finished(), stop.wait(), asyncio.sleep(worker.expires_at - time.time())]

@@ -18,7 +18,7 @@ import secrets
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from urllib.parse import parse_qs, urlsplit
@@ -235,6 +235,10 @@ async def signpost_before(environ: MutableMapping[str, str]) -> AsyncIterator[No
     if not urlsplit(cache).hostname or CACHE in environ:
         yield
         return
-    async with open_signpost(cache) as signpost:
-        environ[PROXY], environ[CACHE] = signpost, cache
+    async with AsyncExitStack() as stack:
+        try:
+            environ[PROXY] = await stack.enter_async_context(open_signpost(cache))
+            environ[CACHE] = cache
+        except OSError as error:
+            log.warning("no signpost for XRootD (%s): while the cache is down, nothing can be read", error)
         yield

@@ -25,6 +25,7 @@ from af_hub.testing.require import unavailable
 
 IMAGE = Path(__file__).parents[2] / ".images" / "python-analysis" / "bin" / "python"
 PYTHON = str(IMAGE) if IMAGE.exists() else sys.executable
+SITE_CACHE = "root://cache.af-hub.test:1094//"
 SITE_ADDRESS = "127.0.1.1"
 GIB = 1 << 30
 
@@ -115,6 +116,7 @@ class Job:
 
     def start(self):
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        environment["XROOT_PROXY"] = SITE_CACHE  # as sites set it for their jobs
         argv = [PYTHON, "-m", self.module]
         self.process = subprocess.Popen(argv, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True)
         return self

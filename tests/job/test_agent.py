@@ -71,6 +71,17 @@ async def test_the_first_result_needs_one_job(running, record_property):
     print(f"first result {seconds:.1f} s after the agent started")
 
 
+async def test_tasks_ask_a_signpost_before_the_cache_of_the_site(job):
+    def names():
+        import os
+
+        return os.environ["XROOT_PROXY"], os.environ["AF_CACHE"]
+
+    async with client_of(job) as client:
+        signpost, cache = await client.submit(names)
+    assert signpost.startswith("root://127.0.0.1:") and cache == "root://cache.af-hub.test:1094"
+
+
 async def test_another_job_adds_a_worker_and_retiring_ends_it(running):
     job = running()
     dask_cluster = job.dask_cluster
@@ -192,9 +203,11 @@ async def test_no_tcp_port_answers_http_and_comms_ask_for_certificates(job, stra
     attacker = type(nobody)(nobody.ca, theirs.certificate, theirs.key)
     # The worker comes of its nanny and has its listening socket too.
     ports = {address for process in job.tree() for address in listening(process)}
-    assert len(ports) == 3  # scheduler, nanny, worker
+    assert sorted(address.ip for address in ports) == [
+        "127.0.0.1",
+        *["127.0.1.1"] * 3,
+    ]  # signpost; scheduler, nanny, worker
     for address in ports:
-        assert address.ip == "127.0.1.1"
         for context in (None, nobody.context(), attacker.context(), job.dask_cluster.tls("client").context()):
             assert b"HTTP" not in await asyncio.to_thread(answers, tuple(address), context)
 
