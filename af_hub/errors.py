@@ -29,6 +29,10 @@ class AFError(Exception):
         """The sentence that JupyterHub puts on the spawn page."""
         return str(self)
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows below the cell: the sentence, without the frames that led to it (IPython, ``showtraceback``)."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class PolicyError(AFError):
     """``facility.yaml`` cannot be used; the message names place, what was found and what was wanted."""

@@ -1,7 +1,7 @@
 """``RemoteHTCondor``: a Dask cluster at a site, as an object in the notebook.
 
-Serves the hop kernel → controller, session agent and scheduler. The cluster itself lives at the controller: this object asks for it,
-waits in words, connects through the session agent's tunnel, and closes it. Promises: nothing waits without limit, a cluster that did
+Serves the hop kernel → controller. The cluster itself lives there: this object asks for it, waits in words, connects
+(:mod:`af_hub.client.way`) and closes it. Promises: nothing waits without limit, a cluster that did
 not come up is not left behind, and :meth:`RemoteHTCondor.close` reaches the controller whether or not the tunnel works.
 """
 
@@ -9,25 +9,21 @@ not come up is not left behind, and :meth:`RemoteHTCondor.close` reaches the con
 # mypy: disable-error-code="no-untyped-call"
 
 import asyncio
-import html
 import importlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, Self, TypeVar
 
-from dask.utils import format_bytes, parse_bytes, parse_timedelta
-from distributed.core import Status, rpc
-from distributed.deploy.cluster import Cluster
-from distributed.objects import SchedulerInfo
-from distributed.security import Security
+from dask.utils import format_bytes
+from distributed.core import Status
 from distributed.utils import NoOpAwaitable
 
-from af_hub.client.api import Controller, SessionAgent, Way
-from af_hub.client.security import security_of
+from af_hub.client.api import Controller, SessionAgent
+from af_hub.client.way import WayToCluster
+from af_hub.client.words import OVER, find_running, html_table, read_duration, read_size, say_over, state_words
 from af_hub.errors import AFError, ClusterFailed, Refused, Unavailable
 
 log = logging.getLogger(__name__)
@@ -36,18 +32,10 @@ POLL_SECONDS = 0.5
 CONTROLLER_AWAY_SECONDS = 120
 """How long the controller may be away while a cluster is waited for; a restart takes seconds."""
 
-CONNECT_SECONDS = 60
-ATTACH_AWAY_SECONDS = 30
-"""How long the way to a cluster that runs may not be had; a restart of controller or session agent takes seconds."""
-
-DISCONNECT_SECONDS = 10
-SYNC_SECONDS = 5
-OVER = ("closing", "closed", "failed", "lost")
-
 T = TypeVar("T")
 
 
-class RemoteHTCondor(Cluster):
+class RemoteHTCondor(WayToCluster):
     """A Dask cluster whose scheduler and workers are batch jobs at one site.
 
     Parameters
@@ -95,17 +83,11 @@ class RemoteHTCondor(Cluster):
             "image": image or _session_image(),
             "workers": workers,
             "cores": user_cores,
-            "memory": parse_bytes(user_memory),
+            "memory": read_size(user_memory),
         } | ({"name": name} if name else {})
-        self._start_seconds = parse_timedelta(start_timeout)
-        self._controller = Controller.from_environment()
-        self._agent = SessionAgent.from_environment()
-        self._found: dict[str, Any] = {}
-        self.security: Security | None = None
-        self._agent_pid = 0
-        self._finding_back: asyncio.Task[Any] | None = None
+        self._start_seconds = read_duration(start_timeout)
         super().__init__(
-            asynchronous=asynchronous, loop=loop, quiet=quiet, name=name, scheduler_sync_interval=SYNC_SECONDS
+            Controller.from_environment(), SessionAgent.from_environment(), asynchronous, loop, quiet, name
         )
         if not self.called_from_running_loop:
             self._loop_runner.start()
@@ -136,11 +118,6 @@ class RemoteHTCondor(Cluster):
         """
         found = find_running(cls.list(), cluster)
         return _run(lambda: SessionAgent.from_environment().attach(found["id"])).scheduler
-
-    @property
-    def cluster_id(self) -> str:
-        """The cluster's number at the controller; empty before it was asked for."""
-        return str(self._found.get("id", ""))
 
     @property
     def dashboard_link(self) -> str:
@@ -187,7 +164,11 @@ class RemoteHTCondor(Cluster):
 
     async def _start(self) -> None:
         """Ask for it, wait for it, connect to it; on any failure, close it again."""
-        self._found = await self._controller.create(self._asked)
+        try:
+            self._found = await self._controller.create(self._asked)
+        except BaseException:
+            self.status = Status.closed
+            raise
         self.name = self._found["name"]
         try:
             await self._wait()
@@ -205,13 +186,13 @@ class RemoteHTCondor(Cluster):
         began = heard = time.monotonic()
         while self._found["state"] != "running":
             if self._found["state"] in OVER:
-                raise ClusterFailed(f"The Dask cluster is {self._found['state']}: {self._found['reason'] or 'closed'}")
+                raise ClusterFailed(say_over(self._found))
             if time.monotonic() - began > self._start_seconds:
                 raise ClusterFailed(
-                    f"The Dask cluster did not start within {self._start_seconds:g} s; it was still {_words(self._found)}. "
+                    f"The Dask cluster did not start within {self._start_seconds:g} s; it was still {state_words(self._found)}. "
                     "It has been closed. Try another site, or fewer resources."
                 )
-            if told != (told := _words(self._found)):
+            if told != (told := state_words(self._found)):
                 self._log(f"{self.name}: {told}")
             await asyncio.sleep(POLL_SECONDS)
             try:
@@ -220,68 +201,6 @@ class RemoteHTCondor(Cluster):
             except Unavailable:
                 if time.monotonic() - heard > CONTROLLER_AWAY_SECONDS:
                     raise
-
-    async def _connect(self) -> None:
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                way = await self._attach()
-                self.security = security_of(way)
-                self.scheduler_comm = rpc(way.scheduler, connection_args=self.security.get_connection_args("client"))
-                await super()._start()
-            # The scheduler may know another name, given by whoever was connected first.
-            self.name = self._found["name"]
-        except (TimeoutError, OSError) as error:
-            raise Unavailable(
-                f"The Dask cluster runs, but its scheduler does not answer through the tunnel "
-                f"({type(error).__name__}); it has been closed. Try again."
-            ) from error
-
-    async def _attach(self) -> Way:
-        """The way, once it can be had: session agent or controller may be on their way back."""
-        deadline = time.monotonic() + ATTACH_AWAY_SECONDS
-        while True:
-            try:
-                way = await self._agent.attach(self.cluster_id)
-                self._agent_pid = await self._agent.pid()
-                return way
-            except Unavailable:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(POLL_SECONDS)
-
-    async def _watch_worker_status(self, comm: Any) -> None:
-        """Follow the workers; when the connection breaks, say what that means, and follow them again once it is back."""
-        while True:
-            await super()._watch_worker_status(comm)
-            if self.status != Status.running:
-                return
-            self._finding_back = asyncio.create_task(self._find_back())
-            try:
-                comm = await self._finding_back
-            except asyncio.CancelledError:
-                return
-            if comm is None:
-                return
-
-    async def _find_back(self) -> Any:
-        """A new connection on which the scheduler tells of its workers; None when the cluster is over."""
-        log.warning("%s", await self._why_broken())
-        if self._found["state"] in OVER or self.scheduler_comm is None:
-            return None
-        comm = self._watch_worker_status_comm = await self.scheduler_comm.live_comm()
-        await comm.write({"op": "subscribe_worker_status"})
-        self.scheduler_info = SchedulerInfo(await comm.read())
-        log.warning("%s is reached again.", self.name)
-        return comm
-
-    async def _why_broken(self) -> str:
-        """What the facility says of it, for people."""
-        pid = 0
-        with suppress(AFError):
-            pid = await self._agent.pid()
-            self._found = await self._controller.get(self.cluster_id)
-        before, self._agent_pid = self._agent_pid, pid
-        return say_broken(self._found, before, pid)
 
     async def _scale(self, n: int) -> None:
         self._found = await self._controller.scale(self.cluster_id, n)
@@ -313,22 +232,6 @@ class RemoteHTCondor(Cluster):
         except AFError as error:
             log.warning("%s", error)
 
-    async def _disconnect(self) -> None:
-        """Let go of the scheduler, which may not answer any more, and of the tunnel."""
-        self.status = Status.closing
-        if self._finding_back:
-            self._finding_back.cancel()
-        with suppress(TimeoutError, OSError):
-            async with asyncio.timeout(DISCONNECT_SECONDS):
-                await super()._close()
-        for task in (self._watch_worker_status_task, self._sync_cluster_info_task):
-            if task and not task.done():
-                task.cancel()
-        self.status = Status.closed
-        if self.cluster_id:
-            with suppress(AFError):
-                await self._agent.detach(self.cluster_id)
-
     def _scaling_status(self) -> str:
         there = 0 if self.status == Status.closed else len(self.scheduler_info["workers"])
         return f"{there} of {self._found.get('workers_wanted', 0)}"
@@ -336,66 +239,29 @@ class RemoteHTCondor(Cluster):
     def __repr__(self) -> str:
         if not self._found:
             return f"<RemoteHTCondor at {self._asked['site']}, not asked for yet>"
-        return f"<RemoteHTCondor {self.name!r} at {self._found['site']}, {self._state()}, workers {self._scaling_status()}>"
+        return f"<RemoteHTCondor {self.name!r} at {self._found['site']}, {self._state_words()}, workers {self._scaling_status()}>"
 
     def _repr_html_(self, cluster_status: Any = None) -> str:
         rows = {
             "Site": self._asked["site"],
-            "State": self._state(),
+            "State": self._state_words(),
             "Workers": self._scaling_status(),
             "Each": f"{self._asked['cores']} cores, {format_bytes(self._asked['memory'])}",
             "Image": self._asked["image"],
         }
-        cells = "".join(
-            f'<tr><td style="text-align:left"><b>{html.escape(name)}</b></td>'
-            f'<td style="text-align:left">{html.escape(str(value))}</td></tr>'
-            for name, value in rows.items()
-        )
-        link = html.escape(self.dashboard_link, quote=True)
-        dashboard = f'<a href="{link}" target="_blank" rel="noopener">Dashboard</a>' if link else ""
-        return f"<div><h4>RemoteHTCondor: {html.escape(str(self.name))}</h4><table>{cells}</table>{dashboard}</div>"
+        return html_table(f"RemoteHTCondor: {self.name}", rows, self.dashboard_link)
 
     def _ipython_display_(self, **kwargs: Any) -> None:
         """Text and HTML; no widget, so it looks the same in every front end."""
         display = importlib.import_module("IPython.display").display
         display({"text/plain": repr(self), "text/html": self._repr_html_()}, raw=True)
 
-    def _state(self) -> str:
-        return "closed" if self.status == Status.closed else str(self._found.get("state", "not asked for yet"))
-
-
-def find_running(clusters: Iterable[Mapping[str, Any]], wanted: str) -> Mapping[str, Any]:
-    """The running one of that id or name; of several, the first.
-
-    Raises
-    ------
-    Refused
-        When there is none; with those that there are.
-    """
-    running = [one for one in clusters if one["state"] == "running"]
-    for one in running:
-        if wanted in (one["id"], one["name"]):
-            return one
-    names = ", ".join(str(one["name"]) for one in running)
-    raise Refused(f"You have no running Dask cluster {wanted!r}; running are: {names or 'none'}.")
-
-
-def say_broken(found: Mapping[str, Any], agent_before: int, agent_now: int) -> str:
-    """What happened to the connection to a scheduler, and what follows; ``agent_*`` are the session agent's process numbers."""
-    name = found["name"]
-    if found["state"] in OVER:
-        return f"The Dask cluster {name} is {found['state']}: {found['reason'] or 'closed'}"
-    who = "the connection to the forwarder broke"
-    if agent_now != agent_before:
-        who = "the session agent was started anew" if agent_now else "the session agent does not answer"
-    return (
-        f"The way to the Dask cluster {name} broke: {who}. The cluster lives on, and clients connect again by themselves. What they "
-        "were waiting for is cancelled: submit it again."
-    )
-
-
-def _words(found: dict[str, Any]) -> str:
-    return f"{found['state']}: {found['reason']}" if found["reason"] else str(found["state"])
+    def _state_words(self) -> str:
+        if self._found.get("state") in ("failed", "lost"):
+            return state_words(self._found)
+        if self.status == Status.closed:
+            return "closed"
+        return state_words(self._found) if self._found else "not asked for yet"
 
 
 def _only_site() -> str:

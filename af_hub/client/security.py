@@ -1,7 +1,7 @@
 """Credentials for ``Client("tls://127.0.0.1:…")`` in any kernel of the session.
 
 Dask asks here when an address is given without credentials (``distributed.client.security-loader``). Only the near ends of the session
-agent's tunnels are known; for any other address Dask goes on as if nobody had asked.
+agent's tunnels are known; for an address elsewhere Dask goes on as if nobody had asked.
 """
 
 # Dask has types in places only.
@@ -10,9 +10,11 @@ agent's tunnels are known; for any other address Dask goes on as if nobody had a
 import os
 from typing import Any
 
+import dask
 from distributed.security import Security
 
 from af_hub.client.api import SessionAgent, Way
+from af_hub.errors import Refused
 
 NEAR_END = "tls://127.0.0.1:"
 
@@ -24,12 +26,23 @@ def load_security(info: dict[str, Any]) -> Security | None:
     ------
     Unavailable
         When the session agent, which would know, does not answer.
+    Refused
+        When it knows of no cluster there, and Dask has no credentials of its own.
     """
     address = str(info.get("address", ""))
     if not address.startswith(NEAR_END) or not os.environ.get("AF_AGENT_SOCKET"):
         return None
     ways = SessionAgent.from_environment().ways()
-    return next((security_of(way) for way in ways if way.scheduler == address), None)
+    for way in ways:
+        if way.scheduler == address:
+            return security_of(way)
+    if dask.config.get("distributed.comm.tls.ca-file", None):
+        return None  # a cluster of their own, with credentials from Dask's configuration
+    known = ", ".join(way.scheduler for way in ways) or "none"
+    raise Refused(
+        f"No Dask cluster of this session is reached at {address}; reached are: {known}. RemoteHTCondor.list() shows your "
+        "clusters, Client(RemoteHTCondor.reach(NAME)) opens the way to one that runs."
+    )
 
 
 def security_of(way: Way) -> Security:

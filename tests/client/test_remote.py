@@ -11,7 +11,8 @@ from distributed import Client
 from distributed.core import Status
 from fake_facility import CLUSTER, RUNNING, TOKEN, WAITING
 
-from af_hub.client import remote
+from af_hub.client import remote, way
+from af_hub.client import words as words_of
 from af_hub.client.remote import RemoteHTCondor
 from af_hub.client.security import load_security
 from af_hub.errors import ClusterFailed, LoginRequired, Refused, Unavailable
@@ -20,7 +21,7 @@ from af_hub.errors import ClusterFailed, LoginRequired, Refused, Unavailable
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
     monkeypatch.setattr(remote, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(remote, "DISCONNECT_SECONDS", 2)
+    monkeypatch.setattr(way, "DISCONNECT_SECONDS", 2)
 
 
 def test_the_whole_life_in_a_notebook(facility, dask, capsys):
@@ -76,11 +77,53 @@ def test_any_kernel_finds_the_credentials(facility, dask):
             assert client.submit(sum, [2, 3]).result(timeout=30) == 5
 
 
-@pytest.mark.parametrize(
-    "address", ["tcp://127.0.0.1:8786", "tls://10.0.0.1:8786", "tls://127.0.0.1:9", "inproc://x", ""]
-)
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "tls://10.0.0.1:8786", "inproc://x", ""])
 def test_the_loader_leaves_other_addresses_alone(facility, address):
     assert load_security({"address": address}) is None
+
+
+def test_an_address_on_this_machine_that_nobody_knows(facility):
+    facility.scheduler = "tls://127.0.0.1:4567"
+    loader = {"distributed.client.security-loader": "af_hub.client.security.load_security"}
+    with dask_config.set(loader), pytest.raises(Refused, match=r"127\.0\.0\.1:9; reached are: tls://127\.0\.0\.1:4567"):
+        Client("tls://127.0.0.1:9")
+    with dask_config.set({"distributed.comm.tls.ca-file": "own.pem"}):
+        assert load_security({"address": "tls://127.0.0.1:9"}) is None
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        ({"user_memory": "much"}, "user_memory='much' is no size of memory"),
+        ({"user_memory": None}, "user_memory=None is no size"),
+        ({"start_timeout": "soon"}, "start_timeout='soon' is no duration"),
+    ],
+)
+def test_what_is_no_size_or_duration(facility, wrong, says):
+    with pytest.raises(Refused, match=says):
+        RemoteHTCondor("T2_A", quiet=True, **wrong)
+    assert not facility.said("POST")
+
+
+def test_a_cluster_that_is_lost_is_told(facility, dask, monkeypatch, caplog):
+    monkeypatch.setattr(way, "SYNC_SECONDS", 0.05)
+    reason = "the scheduler job is gone: it was removed; its tasks and results are gone. Start a new one"
+    with RemoteHTCondor("T2_A", name="mine", quiet=True) as cluster:
+        facility.states = [{"state": "lost", "reason": reason}]
+        deadline = time.monotonic() + 10
+        while reason not in repr(cluster):
+            assert time.monotonic() < deadline, repr(cluster)
+            time.sleep(0.02)
+        assert f"'mine' at T2_A, lost: {reason}" in repr(cluster) and reason in cluster._repr_html_()
+        assert caplog.text.count(f"The Dask cluster mine is lost: {reason}") == 1
+
+
+def test_a_notebook_shows_the_sentence_and_no_frames(facility):
+    facility.refuses = (403, "The site T2_A is not open to your groups; open are: T2_B.")
+    with pytest.raises(Refused) as raised:
+        RemoteHTCondor("T2_A", quiet=True)
+    assert raised.value._render_traceback_() == [f"Refused: {facility.refuses[1]}"]
+    assert raised.value.__cause__ is None
 
 
 def test_the_loader_without_an_agent(facility, monkeypatch, tmp_path):
@@ -160,7 +203,7 @@ def test_scaling_too_far(facility, dask):
 
 
 def test_the_agent_cannot_attach(facility, monkeypatch):
-    monkeypatch.setattr(remote, "ATTACH_AWAY_SECONDS", 0)
+    monkeypatch.setattr(way, "ATTACH_AWAY_SECONDS", 0)
     facility.agent_away = True
     with pytest.raises(Unavailable, match="controller does not answer"):
         RemoteHTCondor("T2_A", quiet=True)
@@ -207,13 +250,13 @@ def test_a_cluster_of_an_earlier_session_is_reached_by_name(facility, dask):
     ],
 )
 def test_what_is_said_when_the_way_breaks(found, before, now, words):
-    assert words in remote.say_broken({"name": "mine", **found}, before, now)
+    assert words in words_of.say_broken({"name": "mine", **found}, before, now)
 
 
 def test_the_tunnel_leads_nowhere(facility, dask, monkeypatch):
     import dask.config
 
-    monkeypatch.setattr(remote, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(way, "CONNECT_SECONDS", 1)
     facility.scheduler = "tls://127.0.0.1:1"
     with dask.config.set({"distributed.comm.timeouts.connect": "600s"}):
         began = time.monotonic()
