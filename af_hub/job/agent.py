@@ -9,17 +9,17 @@ forwarder could never be reached. Whatever is not 0 leaves its reason in the job
 """
 
 import logging
-import os
 import sys
 
 from af_hub.job.begin import age, begin_dask
+from af_hub.job.enclosure import enclose
 
 log = logging.getLogger("af_hub.job.agent")
 
 
 def main() -> None:
     """Run the job; its log is ``agent.log``."""
-    os.umask(0o077)
+    enclose()
     logging.basicConfig(
         filename="agent.log", level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )

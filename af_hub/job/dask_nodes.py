@@ -16,12 +16,15 @@ from distributed.http.utils import get_handlers
 from distributed.security import Security
 
 from af_hub.job import kit
+from af_hub.job.enclosure import SCRATCH
+from af_hub.job.handshakes import refuse_slow_strangers
 from af_hub.job.private_http import Once, serve_private, server_context
 
 DASHBOARD_ROLES = ("client", "controller")
 DEATH_TIMEOUT = "300s"
-SCRATCH = "scratch"
-"""Where Dask keeps files, in the sandbox; without it, in the node's /tmp, which jobs of others may share."""
+
+# Here, since the process of a worker that is spawned imports this module and no other of ours.
+refuse_slow_strangers()
 
 
 class PrivateScheduler(Scheduler):
@@ -78,7 +81,7 @@ def worker_security() -> Security:
 
 
 def stay_in_sandbox() -> None:
-    """Keep Dask's local files in the working directory; workers inherit it from their nanny."""
+    """Keep Dask's local files in the working directory, whatever its configuration says; workers inherit it from their nanny."""
     dask.config.set({"temporary-directory": str(Path(SCRATCH).absolute())})
 
 

@@ -11,6 +11,7 @@ import sys
 from af_hub.errors import AFError
 from af_hub.job import sandbox
 from af_hub.job.begin import settings
+from af_hub.job.enclosure import enclose
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
         "--agent-fd", type=int, metavar="N", help="socket that brings worker.json's text; its end ends us"
     )
     args = parser.parse_args()
-    os.umask(0o077)
+    enclose()
     os.environ.update(settings())
     sandbox.protect_secrets()
     from af_hub.job.dask_nodes import stay_in_sandbox

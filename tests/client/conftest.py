@@ -1,6 +1,7 @@
 import time
 
 import pytest
+from dask import config as dask_config
 from distributed import LocalCluster
 from distributed.security import Security
 from fake_facility import CLUSTER, TOKEN, FakeFacility
@@ -41,14 +42,17 @@ def dask(facility, tmp_path):
         "cert": str(keys.path("tls-controller.pem")),
         "key": str(keys.path("tls-controller.key")),
     }
-    with LocalCluster(
-        n_workers=1,
-        threads_per_worker=1,
-        processes=False,
-        protocol="tls://",
-        host="127.0.0.1",
-        security=security,
-        dashboard_address=None,
-    ) as cluster:
+    with (
+        dask_config.set({"temporary-directory": str(tmp_path)}),
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            protocol="tls://",
+            host="127.0.0.1",
+            security=security,
+            dashboard_address=None,
+        ) as cluster,
+    ):
         facility.scheduler = cluster.scheduler_address
         yield cluster
