@@ -7,7 +7,7 @@ when it is asked for; ``GET`` changes nothing; errors are problem details. A ``P
 import logging
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,6 +25,9 @@ from af_hub.job.kit import LOG_PARTS
 log = logging.getLogger(__name__)
 
 WORKERS_AT_MOST = 10_000
+
+NEWS_SECONDS = 10.0
+"""For which a question with ``after`` waits; less than any program or proxy waits for an answer."""
 
 
 class Body(BaseModel):
@@ -138,6 +141,7 @@ def owned(cluster_id: str, caller: Caller, parts: Controller) -> Cluster:
 
 
 Owned = Annotated[Cluster, Depends(owned)]
+After = Annotated[float | None, Query(description="Time of the newest event that you have seen.")]
 
 
 def view(cluster: Cluster, parts: Parts) -> ClusterView:
@@ -223,13 +227,16 @@ async def create_cluster(asked: NewCluster, caller: Caller, parts: Controller) -
     )
     parts.store.add(cluster)
     log.info("cluster %s: asked for by %s at %s", cluster_id, caller.name, asked.site)
-    parts.reconciler.wake()
+    parts.reconciler.hasten(cluster_id)
     return view(parts.own(cluster_id, caller.name), parts)
 
 
 @router.get("/clusters/{cluster_id}")
-async def get_cluster(cluster: Owned, parts: Controller) -> ClusterView:
-    """One of your Dask clusters."""
+async def get_cluster(cluster: Owned, caller: Caller, parts: Controller, after: After = None) -> ClusterView:
+    """One of your Dask clusters; with ``after`` not before it has a newer event, but in ten seconds at the latest."""
+    if after is not None and cluster.events[-1].at <= after:
+        await parts.store.news.wait(cluster.id, NEWS_SECONDS)
+        cluster = parts.own(cluster.id, caller.name)
     return view(cluster, parts)
 
 

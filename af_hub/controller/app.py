@@ -5,7 +5,7 @@ import contextlib
 import logging
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
@@ -47,7 +47,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         hub = Hub(settings.hub_api_url, settings.token, client, SERVICE)
         pool = CondorPools(policy, settings.reader_token_file, empty_scratch(settings.state))
         reconciler = Reconciler(store, pool, hub, agents, user_ca, settings.state, policy, settings.forwarder)
-        tunnel.changed, tunnel.is_over = reconciler.wake, store.is_over
+        tunnel.changed, tunnel.is_over = reconciler.hasten, store.is_over
         await stack.enter_async_context(tunnel)
         stack.push_async_callback(agents.close)
         stack.push_async_callback(reconciler.close)
@@ -100,21 +100,30 @@ async def serve(settings: Settings, listener: socket.socket, ready_fd: int | Non
             ws_max_queue=dashboard.MESSAGES_WAITING,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        loop = asyncio.create_task(parts.reconciler.keep_matching())
+        loops = [
+            asyncio.create_task(parts.reconciler.keep_matching()),
+            asyncio.create_task(parts.reconciler.keep_hastening()),
+        ]
         try:
-            await _Server(config, ready_fd).serve([listener])
+            await _Server(config, ready_fd, parts.store.news.close).serve([listener])
         finally:
-            loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await loop
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
 
 
 class _Server(uvicorn.Server):
     """Says when it serves."""
 
-    def __init__(self, config: uvicorn.Config, ready_fd: int | None) -> None:
+    def __init__(self, config: uvicorn.Config, ready_fd: int | None, before_end: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready_fd = ready_fd
+        self._before_end = before_end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let go of whoever waits, then of all connections."""
+        self._before_end()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""

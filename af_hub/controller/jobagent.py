@@ -75,6 +75,10 @@ class JobAgents:
         self._seconds = seconds
         self._ways: dict[tuple[str, str], Way] = {}
 
+    def came(self, cluster: str) -> bool:
+        """Whether the agent is connected to the forwarder at the moment."""
+        return self._endpoints.offered(cluster, "agent")
+
     async def way(self, cluster: str, service: str) -> Way:
         """How to reach ``service`` of ``cluster``.
 

@@ -85,6 +85,21 @@ def without_pool(wish: Wish, trouble: str, silent_for: float) -> tuple[Become, .
     return _become(wish, wish.state, f"{trouble}; trying again")
 
 
+def known_unseen(wish: Wish, came: bool, now: float) -> tuple[Job, ...] | None:
+    """The jobs of a cluster for which nobody need look at the pool, so that nobody who waits for it waits for a look; None for others.
+
+    One that was asked for just now has none. One whose job agent ``came`` to the forwarder for the first time has a scheduler job, which
+    runs, whatever the queue said last.
+    """
+    if wish.state is State.REQUESTED and not wish.tracked:
+        return ()
+    scheduler = wish.scheduler
+    on_its_way = wish.state in (State.REQUESTED, State.QUEUED, State.STARTING) and not wish.has_run
+    if came and on_its_way and scheduler and scheduler.job and wish.tracked == (scheduler,):
+        return (Job(scheduler.job, Role.SCHEDULER, JobState.RUNNING, since=now, account=wish.account),)
+    return None
+
+
 def missing_job(wish: Wish, jobs: tuple[Job, ...]) -> str:
     """The number of the scheduler job when it should be in the queue and is not, so that its end has to be looked up."""
     if wish.state.over or wish.state is State.CLOSING or wish.scheduler is None:
@@ -111,7 +126,8 @@ def _with_scheduler(
     if report is None or not report.scheduler:
         return _start(wish, jobs, why.starting(wish, scheduler, report, around, now), now - scheduler.since)
     actions, trouble = match_workers(wish, jobs, report, around, now)
-    return (*actions, *_become(wish, State.RUNNING, trouble))
+    # First of all: somebody waits for it.
+    return (*_become(wish, State.RUNNING, trouble), *actions)
 
 
 def _began_anew(wish: Wish, scheduler: Job) -> bool:

@@ -22,7 +22,7 @@ from af_hub.controller.jobagent import JobAgents
 from af_hub.controller.keys import ClusterKeys, UserCA
 from af_hub.controller.kit import scheduler_order, worker_order
 from af_hub.controller.model import Cluster
-from af_hub.controller.plan import POOL_PATIENCE, missing_job, plan, without_pool
+from af_hub.controller.plan import POOL_PATIENCE, known_unseen, missing_job, plan, without_pool
 from af_hub.controller.pool import Credential, JobPool, Order
 from af_hub.controller.sight import Sight
 from af_hub.controller.states import Role, State
@@ -88,6 +88,7 @@ class Reconciler:
     _turns: dict[str, Turn] = field(default_factory=dict)
     _tokens: dict[str, CondorToken] = field(default_factory=dict, repr=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _hasty: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     _swept_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -115,6 +116,27 @@ class Reconciler:
             self._turns[cluster].not_before = 0.0
         self._wake.set()
 
+    def hasten(self, cluster: str) -> None:
+        """Something became known of ``cluster`` that may need no look at the pool."""
+        self._hasty.put_nowait(cluster)
+        self._wake.set()
+
+    async def keep_hastening(self) -> None:
+        """Go on for ever."""
+        while True:
+            cluster = await self._hasty.get()
+            try:
+                self.without_look(cluster)
+            except Exception:
+                log.exception("cluster %s cannot be hastened; its turn comes", cluster)
+
+    def without_look(self, cluster_id: str) -> None:
+        """Begin the turn of a cluster whose jobs are known without a look, unless it has just had one."""
+        cluster, now = self.store.get(cluster_id), self.clock()
+        jobs = known_unseen(cluster.wish(), self.agents.came(cluster_id), now) if cluster else None
+        if cluster and jobs is not None and self._may_turn(cluster_id, now - REST_SECONDS):
+            self._begin_turn(cluster, jobs)
+
     async def round(self) -> float:
         """Look at the pool once and begin a turn of every cluster that needs one; returns seconds until the next look."""
         sweep = self.clock() - self._swept_at >= SWEEP_SECONDS
@@ -132,10 +154,7 @@ class Reconciler:
             elif look and look.jobs is None:
                 self._without_pool(cluster, look.trouble, look.silent_for)
             elif look and look.jobs is not None and self._may_turn(cluster.id, look.at):
-                turn = self._turns.setdefault(cluster.id, Turn())
-                turn.began_at = self.clock()
-                jobs = self._sight.owned(cluster, look.jobs.get(cluster.id, ()))
-                turn.task = asyncio.create_task(self._turn(cluster, jobs, turn))
+                self._begin_turn(cluster, self._sight.owned(cluster, look.jobs.get(cluster.id, ())))
         for over in set(self._turns) - {cluster.id for cluster in clusters}:
             if self._turns[over].task is None:
                 del self._turns[over]
@@ -159,6 +178,11 @@ class Reconciler:
     def _may_turn(self, cluster: str, looked_at: float) -> bool:
         turn = self._turns.get(cluster)
         return turn is None or (turn.task is None and turn.ended_at <= looked_at and turn.not_before <= self.clock())
+
+    def _begin_turn(self, cluster: Cluster, jobs: tuple[Job, ...]) -> None:
+        turn = self._turns.setdefault(cluster.id, Turn())
+        turn.began_at = self.clock()
+        turn.task = asyncio.create_task(self._turn(cluster, jobs, turn))
 
     def _without_pool(self, cluster: Cluster, trouble: str, silent_for: float) -> None:
         for action in without_pool(cluster.wish(), trouble, silent_for):
@@ -275,7 +299,9 @@ class Reconciler:
         if self._closing(cluster.id):
             return
         credential = await self._credential(cluster)
+        log.info("cluster %s: submits %d %s", cluster.id, len(order.workers) or 1, order.role)
         jobs = await self.pool.submit(cluster.pool, order, credential)
+        log.info("cluster %s: submitted %s", cluster.id, ", ".join(job.id for job in jobs))
         self.store.track(cluster.id, jobs)
 
     async def _remove(self, cluster: Cluster, jobs: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from af_hub.controller.model import Cluster, ClusterJob, Event
+from af_hub.controller.news import News
 from af_hub.controller.states import Role, State
 from af_hub.controller.steps import Job
 from af_hub.database import tell_disk_trouble
@@ -59,10 +60,17 @@ def _sqlite_manners(connection: object, _: object) -> None:
 
 
 class Store:
-    """All rows."""
+    """All rows.
+
+    Attributes
+    ----------
+    news
+        Told of each event; whoever waits goes on when the call that wrote it is through.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.news = News()
 
     def close(self) -> None:
         """Let go of the database."""
@@ -111,6 +119,7 @@ class Store:
                 cluster.workers_wanted = workers
                 cluster.workers_lost = 0
                 _tell(cluster, now, f"{workers} worker{'s' if workers != 1 else ''} wanted")
+                self.news.tell(cluster_id)
 
     def ask_to_close(self, cluster_id: str, now: float, reason: str) -> None:
         """Close it, unless it is over already; may be repeated."""
@@ -118,6 +127,7 @@ class Store:
             cluster = session.get_one(Cluster, cluster_id)
             if not State(cluster.state).over and cluster.state != State.CLOSING:
                 _change(cluster, State.CLOSING, reason, now)
+                self.news.tell(cluster_id)
 
     def become(self, cluster_id: str, planned_from: State, state: State, reason: str, now: float) -> bool:
         """Write state and reason, if the state is still the one that this was planned from; says whether it was."""
@@ -127,6 +137,7 @@ class Store:
                 return False
             if (cluster.state, cluster.reason) != (state, reason):
                 _change(cluster, state, reason, now)
+                self.news.tell(cluster_id)
             return True
 
     def intend(self, cluster_id: str, role: Role, workers: Iterable[str] = ("",)) -> None:

@@ -40,7 +40,7 @@ class Tunnel:
     Parameters
     ----------
     changed
-        Called when an endpoint of a cluster comes or goes.
+        Called with the cluster when one of its endpoints comes or goes.
     is_over
         Whether a cluster is over for good: a forwarder that was started anew knows of none, and certificates outlive clusters.
     """
@@ -49,7 +49,7 @@ class Tunnel:
         self,
         user_ca: UserCA,
         forwarder: ForwarderAddress,
-        changed: Callable[[], None] = lambda: None,
+        changed: Callable[[str], None] = lambda cluster: None,
         is_over: Callable[[str], bool] = lambda cluster: False,
     ) -> None:
         self.changed = changed
@@ -135,7 +135,7 @@ class Tunnel:
             return
         endpoint = Endpoint(event["cluster"], Service(event["service"]))
         (self._offered.add if event["event"] == "offered" else self._offered.discard)(endpoint)
-        self.changed()
+        self.changed(endpoint.dask_cluster)
 
     async def _keep_renewing(self) -> None:
         while True:

@@ -162,7 +162,7 @@ async def next_change(changes):
 
 async def test_through_a_real_forwarder_to_an_agent(tmp_path, forwarder):
     state, changes = tmp_path / "state", asyncio.Queue()
-    async with Tunnel(UserCA(state), forwarder, lambda: changes.put_nowait(None)) as tunnel:
+    async with Tunnel(UserCA(state), forwarder, changes.put_nowait) as tunnel:
         agents = JobAgents(tunnel, state)
         assert await agents.report(CLUSTER) is None
         async with Job(state, forwarder, tmp_path):
@@ -200,7 +200,7 @@ async def test_a_job_of_a_cluster_that_is_over_is_sent_away_again(tmp_path, forw
 
 async def test_a_worker_cannot_answer_in_the_place_of_the_agent(tmp_path, forwarder):
     state, changes = tmp_path / "state", asyncio.Queue()
-    async with Tunnel(UserCA(state), forwarder, lambda: changes.put_nowait(None)) as tunnel:
+    async with Tunnel(UserCA(state), forwarder, changes.put_nowait) as tunnel:
         agents = JobAgents(tunnel, state)
         async with Job(state, forwarder, tmp_path, role="worker"):
             await next_change(changes)

@@ -7,6 +7,7 @@ from af_hub.controller.plan import (
     POOL_PATIENCE,
     SPOOLING_PATIENCE,
     START_PATIENCE,
+    known_unseen,
     missing_job,
     plan,
     without_pool,
@@ -160,8 +161,8 @@ LOST = Become(State.LOST, f"the scheduler job ended or was removed; {GONE}")
             wish(State.STARTING, workers=3, tracked=tracked()),
             [scheduler()],
             UP,
-            [SubmitWorkers((W1, W2), ADDRESS), Become(State.RUNNING, "")],
-            id="workers are submitted when the scheduler has an address",
+            [Become(State.RUNNING, ""), SubmitWorkers((W1, W2), ADDRESS)],
+            id="workers are submitted when the scheduler has an address; that it runs is told first",
         ),
         # Living.
         pytest.param(wish(tracked=tracked()), [scheduler()], UP, [], id="as wanted: nothing to do"),
@@ -212,12 +213,12 @@ LOST = Become(State.LOST, f"the scheduler job ended or was removed; {GONE}")
             [scheduler(), worker(W1, JobState.ENDED)],
             UP,
             [
-                LoseWorkers((W1,)),
-                RemoveJobs(("10.0",)),
                 Become(
                     State.RUNNING,
                     "10 worker jobs have ended by themselves, so no new ones are started; look at the logs, then scale anew",
                 ),
+                LoseWorkers((W1,)),
+                RemoveJobs(("10.0",)),
             ],
             id="workers that die at once are not replaced for ever",
         ),
@@ -322,6 +323,30 @@ LOST = Become(State.LOST, f"the scheduler job ended or was removed; {GONE}")
 )  # fmt: skip
 def test_plan(wish, jobs, report, wanted):
     assert list(plan(wish, tuple(jobs), report, NOW)) == wanted
+
+
+RUNS = Job("1.0", Role.SCHEDULER, JobState.RUNNING, since=NOW, account="cms-ada")
+
+
+@pytest.mark.parametrize(
+    "wish, came, jobs",
+    [
+        pytest.param(wish(State.REQUESTED), False, (), id="asked for just now: none"),
+        pytest.param(wish(State.REQUESTED, tracked=[Tracked(Role.SCHEDULER)]), False, None, id="perhaps submitted"),
+        pytest.param(wish(State.REQUESTED, tracked=tracked(), account="cms-ada"), True, (RUNS,), id="here before a look"),
+        pytest.param(wish(State.QUEUED, tracked=tracked(), account="cms-ada"), True, (RUNS,), id="the job agent is here"),
+        pytest.param(wish(State.STARTING, tracked=tracked(), account="cms-ada"), True, (RUNS,), id="here while it starts"),
+        pytest.param(wish(State.QUEUED, tracked=tracked()), False, None, id="the job agent is not here"),
+        pytest.param(wish(State.QUEUED, tracked=[Tracked(Role.SCHEDULER)]), True, None, id="here, but which job is it"),
+        pytest.param(wish(State.STARTING, tracked=tracked(), has_run=True), True, None, id="has run before"),
+        pytest.param(wish(State.STARTING, tracked=tracked(W1)), True, None, id="has workers"),
+        pytest.param(wish(State.RUNNING, tracked=tracked()), True, None, id="runs"),
+        pytest.param(wish(State.CLOSING, tracked=tracked()), True, None, id="is being closed"),
+        pytest.param(wish(State.FAILED, tracked=tracked()), True, None, id="has failed"),
+    ],
+)  # fmt: skip
+def test_whose_jobs_are_known_without_a_look(wish, came, jobs):
+    assert known_unseen(wish, came, NOW) == jobs
 
 
 REMOVED = Ending(False, "it was removed from HTCondor's queue (via condor_rm (by user u-cms-ada))")

@@ -514,3 +514,46 @@ async def test_whoever_wakes_the_loop_again_and_again_does_not_make_it_run(world
         async with asyncio.timeout(5 * REST_SECONDS):
             await world.parts.reconciler.keep_matching()
     assert 2 <= looks <= 6
+
+
+@pytest.fixture
+async def hastening(world):
+    """The loop that needs no look at the pool."""
+    loop = asyncio.create_task(world.parts.reconciler.keep_hastening())
+    yield
+    loop.cancel()
+
+
+async def becomes(world, cluster, state):
+    async with asyncio.timeout(10):
+        async with world.api(world.owner) as api:
+            found = (await api.get(f"api/clusters/{cluster}")).json()
+            while found["state"] != state:
+                found = (await api.get(f"api/clusters/{cluster}", params={"after": found["events"][-1]["at"]})).json()
+
+
+async def test_from_asked_for_to_running_without_a_look_at_the_pool(world, hastening):
+    world.site.jobs = None
+    cluster = await world.create()
+    async with asyncio.timeout(10):
+        while not world.site.queue:
+            await asyncio.sleep(0)
+    await world.parts.reconciler.settle()
+    await world.site.advance()
+    world.clock.offset += REST_SECONDS
+    world.parts.reconciler.hasten(cluster)
+    await becomes(world, cluster, "running")
+    assert world.get(cluster).workers_running == 1
+
+
+async def test_hurry_without_reason_begins_nothing(world, hastening):
+    cluster = await world.create()
+    await world.until(cluster, "running")
+    before = len(world.get(cluster).events)
+    for name in (cluster, "f" * 32):
+        world.parts.reconciler.hasten(name)
+    async with asyncio.timeout(10):
+        while not world.parts.reconciler._hasty.empty():
+            await asyncio.sleep(0)
+    await world.parts.reconciler.settle()
+    assert len(world.get(cluster).events) == before
