@@ -5,7 +5,9 @@ token stands in a header only. Needs nothing but httpx.
 """
 
 import asyncio
+import functools
 import os
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,9 +71,9 @@ class Controller:
         """Ask for a Dask cluster: site, image, workers, cores, memory (bytes), name."""
         return await self._object("POST", "api/clusters", asked)
 
-    async def get(self, cluster: str) -> dict[str, Any]:
-        """One of your Dask clusters."""
-        return await self._object("GET", f"api/clusters/{cluster}")
+    async def get(self, cluster: str, after: float | None = None) -> dict[str, Any]:
+        """One of your Dask clusters; once it has a newer event than ``after``, or some seconds later, when that is given."""
+        return await self._object("GET", f"api/clusters/{cluster}" + ("" if after is None else f"?after={after!r}"))
 
     async def scale(self, cluster: str, workers: int) -> dict[str, Any]:
         """Change the number of workers."""
@@ -95,7 +97,7 @@ class Controller:
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
         headers = {"Authorization": f"token {self.token}"}
         try:
-            async with httpx.AsyncClient(trust_env=False, timeout=SECONDS) as client:
+            async with httpx.AsyncClient(trust_env=False, timeout=SECONDS, verify=_tls(self.url)) as client:
                 answer = await client.request(method, self.url + path, headers=headers, json=body)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"The controller does not answer ({type(error).__name__}).") from None
@@ -169,7 +171,7 @@ class SessionAgent:
                 time.sleep(PAUSE_SECONDS)
 
     def _ways(self) -> list[Way]:
-        transport = httpx.HTTPTransport(uds=self.socket)
+        transport = httpx.HTTPTransport(uds=self.socket, verify=_tls(""))
         try:
             with httpx.Client(transport=transport, timeout=SECONDS, trust_env=False) as client:
                 answer = client.get("http://session-agent/clusters")
@@ -190,7 +192,7 @@ class SessionAgent:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _ask(self, method: str, path: str, seconds: float) -> httpx.Response:
-        transport = httpx.AsyncHTTPTransport(uds=self.socket)
+        transport = httpx.AsyncHTTPTransport(uds=self.socket, verify=_tls(""))
         try:
             async with httpx.AsyncClient(transport=transport, timeout=seconds, trust_env=False) as client:
                 return await client.request(method, f"http://session-agent{path}")
@@ -202,6 +204,16 @@ class SessionAgent:
             f"The session agent does not answer ({type(error).__name__}). It is started again when it dies: try again in a "
             "moment, then restart the server."
         )
+
+
+def _tls(url: str) -> ssl.SSLContext | bool:
+    """Made once, and only where it is used: httpx makes one for each client, reading all authorities of the machine, for 30 ms."""
+    return _public_tls() if url.startswith("https:") else False
+
+
+@functools.cache
+def _public_tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _read(answer: httpx.Response, who: str) -> Any:
@@ -220,11 +232,14 @@ def _way(found: Mapping[str, Any]) -> Way:
 
 
 def _error(answer: httpx.Response, who: str) -> AFError:
-    """The answer's problem as an exception; the sentence is the other side's."""
+    """The answer's problem as an exception; the sentence is the other side's.
+
+    An answer without one comes from somebody else: the proxy or the hub, while a part of the facility is being started again.
+    """
     try:
         detail = str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        detail = f"{who} answered {answer.status_code}."
+        return Unavailable(f"{who} does not answer (somebody else does, with status {answer.status_code}).")
     if answer.status_code == 401:
         return LoginRequired(f"{detail} If this is a session, restart the server.")
     return Refused(detail) if answer.status_code in (403, 404, 409, 422) else Unavailable(detail)

@@ -23,7 +23,16 @@ from distributed.utils import NoOpAwaitable
 
 from af_hub.client.api import Controller, SessionAgent
 from af_hub.client.way import WayToCluster
-from af_hub.client.words import OVER, find_running, html_table, read_duration, read_size, say_over, state_words
+from af_hub.client.words import (
+    OVER,
+    find_running,
+    html_table,
+    newest,
+    read_duration,
+    read_size,
+    say_over,
+    state_words,
+)
 from af_hub.errors import AFError, ClusterFailed, Refused, Unavailable
 
 log = logging.getLogger(__name__)
@@ -170,12 +179,14 @@ class RemoteHTCondor(WayToCluster):
             self.status = Status.closed
             raise
         self.name = self._found["name"]
+        ahead = self._attach_ahead()
         try:
             await self._wait()
             self._log(f"{self.name} runs at {self._found['site']}; connecting")
-            await self._connect()
+            await self._connect(ahead)
         except BaseException:
             # Also when somebody presses Ctrl-C or stops the cell.
+            ahead.cancel()
             await asyncio.shield(self._give_up())
             raise
         self._log(f"{self.name} is ready; its dashboard: {self.dashboard_link}")
@@ -194,13 +205,15 @@ class RemoteHTCondor(WayToCluster):
                 )
             if told != (told := state_words(self._found)):
                 self._log(f"{self.name}: {told}")
-            await asyncio.sleep(POLL_SECONDS)
+            seen = newest(self._found)
             try:
-                self._found = await self._controller.get(self.cluster_id)
+                self._found = await self._controller.get(self.cluster_id, after=seen)
                 heard = time.monotonic()
             except Unavailable:
                 if time.monotonic() - heard > CONTROLLER_AWAY_SECONDS:
                     raise
+            if newest(self._found) == seen:
+                await asyncio.sleep(POLL_SECONDS)
 
     async def _scale(self, n: int) -> None:
         self._found = await self._controller.scale(self.cluster_id, n)

@@ -56,10 +56,16 @@ class WayToCluster(Cluster):
         """The cluster's number at the controller; empty before it was asked for."""
         return str(self._found.get("id", ""))
 
-    async def _connect(self) -> None:
+    def _attach_ahead(self) -> asyncio.Task[Way]:
+        """Begin to ask for the way while the cluster is still on its way; the near end holds what comes too early."""
+        ahead = asyncio.create_task(self._attach())
+        ahead.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return ahead
+
+    async def _connect(self, ahead: asyncio.Task[Way] | None = None) -> None:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                way = await self._attach()
+                way = await self._attached(ahead)
                 self.security = security_of(way)
                 self.scheduler_comm = rpc(way.scheduler, connection_args=self.security.get_connection_args("client"))
                 await super()._start()
@@ -71,6 +77,12 @@ class WayToCluster(Cluster):
                 f"The Dask cluster runs, but its scheduler does not answer through the tunnel "
                 f"({type(error).__name__}); it has been closed. Try again."
             ) from error
+
+    async def _attached(self, ahead: asyncio.Task[Way] | None) -> Way:
+        if ahead is not None:
+            with suppress(AFError):
+                return await ahead
+        return await self._attach()
 
     async def _attach(self) -> Way:
         """The way, once it can be had: session agent or controller may be on their way back."""

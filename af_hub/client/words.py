@@ -44,6 +44,12 @@ def read_duration(start_timeout: str | float) -> float:
         ) from None
 
 
+def newest(found: Mapping[str, Any]) -> float | None:
+    """When the newest event of a cluster was; None when it is told without events."""
+    events = found.get("events")
+    return float(events[-1]["at"]) if events else None
+
+
 def state_words(found: Mapping[str, Any]) -> str:
     """State and reason."""
     return f"{found['state']}: {found['reason']}" if found["reason"] else str(found["state"])
