@@ -16,7 +16,9 @@ from af_hub.condor.ads import DASK_JOBS, DaskJob, these_jobs
 from af_hub.condor.jobstatus import JobState
 from af_hub.condor.pool import CondorPool
 from af_hub.condor.submit import JobDescription, describe_job
-from af_hub.errors import Refused
+from af_hub.condor.why import Ending
+from af_hub.errors import PoolAway, Refused
+from af_hub.job import start
 from af_hub.testing.condor import CONFIGURATION, RealPool, map_demo_people
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.process import Daemon, comes_true
@@ -163,6 +165,42 @@ async def test_scheduler_that_fails_is_held_with_its_reason(
     assert "the job agent ended with status 3" in jobs[0].reason
 
 
+WORDS = """
+import start
+for attribute, value in (("AFSays", "told"), ("Requirements", "True"), ("TransferInput", "/etc/passwd"), ("AFCluster", "x")):
+    start.ATTRIBUTE = attribute
+    print(attribute, start.say(value))
+raise ValueError("no more")
+"""
+
+
+async def test_job_says_why_it_dies_and_changes_nothing_else(
+    condor_pool: RealPool, pool: CondorPool, token: Callable[..., str]
+) -> None:
+    """Root at a site can do what the job can: it must not move the job to another site."""
+    text = description("start.py words", python=PurePath(sys.executable), files=("start.py", "words.py"))
+    files = {"start.py": Path(start.__file__).read_bytes(), "words.py": WORDS.encode()}
+    ids = await pool.submit(token("cms-analyst"), text, files)
+    jobs = await until(condor_pool, pool, ids, lambda jobs: jobs[0].state is JobState.HELD)
+    assert jobs[0].reason == "the job agent ended with status 1" and jobs[0].starts == 1
+    assert jobs[0].says.endswith("ValueError: no more")
+    (ad,) = await pool.query(condor_pool.reader_token, these_jobs(ids), ["Requirements", "TransferInput", "AFCluster"])
+    assert 'TARGET.SiteName == "T2_B"' in ad["Requirements"]
+    assert ad["TransferInput"] == "start.py,words.py" and ad["AFCluster"] == "c" * 32
+
+
+async def test_how_a_job_ended_is_remembered(
+    condor_pool: RealPool, pool: CondorPool, token: Callable[..., str]
+) -> None:
+    removed, ended = [await pool.submit(token("cms-analyst"), description(argument), {}) for argument in ("60", "0")]
+    await asyncio.to_thread(condor_pool.tool, "condor_rm", removed[0])
+    await until(condor_pool, pool, (*removed, *ended), lambda jobs: not jobs)
+    assert await pool.ending(condor_pool.reader_token, ended[0]) == Ending(True, "it ended by itself")
+    found = await pool.ending(condor_pool.reader_token, removed[0])
+    assert found == Ending(False, "it was removed from HTCondor's queue (via condor_rm (by user root))")
+    assert await pool.ending(condor_pool.reader_token, "999999.0") is None
+
+
 async def test_job_that_will_not_end_is_killed(
     condor_pool: RealPool, pool: CondorPool, token: Callable[..., str]
 ) -> None:
@@ -270,12 +308,12 @@ async def test_many_people_at_once_keep_their_own_names(
 async def test_bad_description_is_explained(pool: CondorPool, token: Callable[..., str]) -> None:
     with pytest.raises(Refused, match="cannot read the submit description"):
         await pool.submit(token("cms-analyst"), "garbage here\nqueue\n", {})
-    with pytest.raises(Refused, match="failed to send file"):
+    with pytest.raises((Refused, PoolAway), match="failed to send file"):
         await pool.submit(token("cms-analyst"), description(files=("nonsuch",)), {})
 
 
 async def test_failed_spool_leaves_no_job(condor_pool: RealPool, pool: CondorPool, token: Callable[..., str]) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises((Refused, PoolAway)):
         await pool.submit(token("cms-analyst"), description(files=("nonsuch",)), {})
     assert await pool.jobs(condor_pool.reader_token) == []
 
