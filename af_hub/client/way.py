@@ -132,7 +132,7 @@ class WayToCluster(Cluster):
         comm = self._watch_worker_status_comm = await self.scheduler_comm.live_comm()
         await comm.write({"op": "subscribe_worker_status"})
         self.scheduler_info = SchedulerInfo(await comm.read())
-        log.warning("%s is reached again.", self.name)
+        self._warn(f"{self.name} is reached again.")
         return comm
 
     async def _why_broken(self) -> str:

@@ -32,12 +32,12 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from af_hub.condor.jobstatus import JobState, job_state
-from af_hub.condor.why import hung_up, why_failed
+from af_hub.condor.why import hung_up, shorten, why_failed
 from af_hub.session.processes import die_with
 
 if TYPE_CHECKING:
@@ -96,11 +96,15 @@ def submit(request: Mapping[str, Any]) -> dict[str, Any]:
     result = schedd.submit(description, spool=True)
     try:
         schedd.spool(result)
-    except htcondor2.HTCondorException:
-        schedd.act(
-            htcondor2.JobAction.Remove, f"ClusterId == {result.cluster()}", reason="its files could not be spooled"
-        )
-        raise
+    except htcondor2.HTCondorException as error:
+        with suppress(htcondor2.HTCondorException):
+            schedd.act(
+                htcondor2.JobAction.Remove, f"ClusterId == {result.cluster()}", reason="its files could not be spooled"
+            )
+        # It took the jobs: what keeps it from taking their files, it would say in the same words if it were going down.
+        raise Failed(
+            "unavailable", f"the access point took the jobs and not their input files ({shorten(str(error))})"
+        ) from error
     return {"jobs": [f"{result.cluster()}.{number}" for number in range(result.num_procs())]}
 
 

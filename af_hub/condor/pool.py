@@ -199,7 +199,7 @@ class CondorPool:
         try:
             said, _ = await asyncio.wait_for(child.communicate(request), self.timeout)
         except TimeoutError as error:
-            raise PoolAway(f"the HTCondor pool did not answer within {self.timeout:g} s") from error
+            raise PoolAway(f"the HTCondor pool did not answer within {self.timeout:.0f} s") from error
         finally:
             if child.returncode is None:
                 child.kill()

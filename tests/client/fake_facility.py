@@ -70,7 +70,8 @@ class FakeFacility:
             return problem(401, "The hub does not know this token.")
         if self.away_for:
             self.away_for -= 1
-            return web.Response(status=503)
+            # From the proxy: it knows no route yet, or nobody is at its end.
+            return web.Response(status=404 if self.away_for % 2 else 503)
         match request.method, path:
             case "POST", "api/clusters":
                 if self.refuses:
