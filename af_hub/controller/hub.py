@@ -136,7 +136,7 @@ class Hub:
         self, method: str, path: str, token: str | None = None, json: Mapping[str, str] | None = None
     ) -> httpx.Response:
         try:
-            return await self._client.request(
+            answer = await self._client.request(
                 method,
                 f"{self._api_url}/{path}",
                 headers={"Authorization": f"token {token or self._token}"},
@@ -146,6 +146,26 @@ class Hub:
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             # The error's text is left out: httpx puts a header that it cannot send into it.
             raise Unavailable(f"the hub does not answer ({type(error).__name__})") from None
+        if _is_ill(answer):
+            raise Unavailable(
+                "The hub cannot serve now: its disk may be full, its log says more. Try again in a minute; if it stays so, write to the "
+                "facility's administrators."
+            )
+        return answer
+
+
+def _is_ill(answer: httpx.Response) -> bool:
+    """Whether this is no answer but a fault of the hub's.
+
+    JupyterHub 6.1 writes down each use of a token. Where it cannot, it answers 403 without a message; a refusal has one.
+    """
+    if answer.status_code != 403:
+        return answer.status_code >= 500
+    try:
+        found = answer.json()
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("message", "") is None
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:

@@ -31,6 +31,7 @@ VENV = ["-m", "venv"]
 # Without --quiet pip says what it does, a line a package; we count them.
 PIP = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--retries", "2"]
 INTERRUPTED = 130
+AS_GOOD_AS_NONE = 5_000_000
 
 # What pip says, and what that means.
 NO_NETWORK = re.compile(
@@ -70,7 +71,9 @@ class Count:
 
 def why_it_failed(output: str, folder: Path, free: Iterable[tuple[Path, int]]) -> str:
     """A sentence from what venv or pip printed; ``free`` is the bytes that are free at the places where they write."""
-    if NO_SPACE.search(output):
+    free = list(free)
+    # venv keeps to itself what happened to its own pip.
+    if NO_SPACE.search(output) or any(size < AS_GOOD_AS_NONE for _, size in free):
         places = ", ".join(f"{path} has {size / 1e6:.0f} MB" for path, size in free)
         return f"a disk got full while {folder} was made ({places} free); an environment needs about 1000 MB: free some there"
     if NO_NETWORK.search(output):

@@ -11,6 +11,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 SERVICE_SCOPE = "access:services!service=af-controller"
 SERVICE_TOKEN = "service-" + "5" * 32
@@ -31,6 +32,8 @@ class FakeHub:
         People whose login at the IAM has ended.
     mint
         Makes the token of a person for the pool.
+    full_disk
+        It cannot write down that a token was used, and then answers as JupyterHub 6.1 does.
     """
 
     people: dict[str, list[str]] = field(default_factory=dict)
@@ -39,6 +42,7 @@ class FakeHub:
     condor_tokens_given: list[str] = field(default_factory=list)
     mint: Callable[[str], str] = "condor-of-{}".format
     browser_user: str = ""
+    full_disk: bool = False
     url: str = ""
     _codes: dict[str, str] = field(default_factory=dict, repr=False)
     _runner: web.AppRunner | None = None
@@ -50,7 +54,7 @@ class FakeHub:
         return token
 
     async def __aenter__(self) -> Self:
-        app = web.Application()
+        app = web.Application(middlewares=[_disk])
         hub: FakeHub = self
         app[HUB] = hub
         app.add_routes(
@@ -75,6 +79,13 @@ class FakeHub:
         await self._runner.cleanup()
 
 
+@web.middleware
+async def _disk(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.app[HUB].full_disk:
+        return web.json_response({"status": 403, "message": None}, status=403)
+    return await handler(request)
+
+
 def _bearer(request: web.Request) -> str:
     return request.headers.get("Authorization", "").partition(" ")[2]
 
@@ -87,7 +98,11 @@ def _service_only(request: web.Request) -> FakeHub:
 
 async def _user(request: web.Request) -> web.Response:
     model = request.app[HUB].tokens.get(_bearer(request))
-    return web.json_response(model) if model else web.json_response({"status": 403}, status=403)
+    return (
+        web.json_response(model)
+        if model
+        else web.json_response({"status": 403, "message": "Missing or invalid credentials."}, status=403)
+    )
 
 
 async def _own_token(request: web.Request) -> web.Response:

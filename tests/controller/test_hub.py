@@ -1,0 +1,30 @@
+"""What the controller makes of a hub that cannot serve, which is no word about anybody's rights."""
+
+import httpx
+import pytest
+
+from af_hub.controller.hub import Hub
+from af_hub.errors import Unavailable
+from af_hub.testing.fake_hub import SERVICE_TOKEN, FakeHub
+
+
+@pytest.fixture
+async def hub():
+    async with FakeHub(people={"ada": ["/cms"]}) as fake, httpx.AsyncClient() as http:
+        yield fake, Hub(f"{fake.url}/hub/api", SERVICE_TOKEN, http)
+
+
+async def test_a_hub_on_a_full_disk_refuses_nobody(hub):
+    fake, client = hub
+    fake.full_disk = True
+    for question in (client.whoami(fake.token_of("ada")), client.claims("ada"), client.condor_token("ada")):
+        with pytest.raises(Unavailable, match="The hub cannot serve now: its disk may be full"):
+            await question
+
+    fake.full_disk = False
+    assert (await client.claims("ada")).username == "ada"
+
+
+async def test_a_token_that_the_hub_does_not_know_is_nobodys(hub):
+    _, client = hub
+    assert await client.whoami("0" * 32) is None
