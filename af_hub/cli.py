@@ -12,7 +12,7 @@ from typing import TextIO
 
 import click
 
-from af_hub.errors import AFError
+from af_hub.errors import AFError, PolicyError
 
 NO = 3
 INTERRUPTED = 130
@@ -29,6 +29,14 @@ facility_option = click.option(
 
 with_parent_option = click.option(
     "--with-parent", is_flag=True, help="End when whoever started this ends, as make does."
+)
+
+users_option = click.option(
+    "--users",
+    "users_file",
+    type=click.Path(path_type=Path),
+    default=lambda: os.environ.get("AF_DEMO_USERS", CHECKOUT / "af_hub" / "demo" / "users.yaml"),
+    help="The people of the demo's IAM; AF_DEMO_USERS, else the checkout's af_hub/demo/users.yaml.",
 )
 
 
@@ -60,8 +68,14 @@ def main() -> None:
     help="Where the hub records claims; AF_HUB_RECORDS, else the demo's.",
 )
 @facility_option
+@users_option
 def explain(
-    username: str | None, claims_file: TextIO | None, groups: str | None, database: Path, facility_file: Path
+    username: str | None,
+    claims_file: TextIO | None,
+    groups: str | None,
+    database: Path,
+    facility_file: Path,
+    users_file: Path,
 ) -> None:
     """What the policy gives USERNAME and which rule gave it.
 
@@ -69,11 +83,15 @@ def explain(
     """
     from af_hub.demo import people
     from af_hub.policy.decide import decide
+    from af_hub.policy.explain import NOT_IN_FORCE
     from af_hub.policy.explain import explain as in_words
     from af_hub.policy.load import load_policy
 
-    policy = load_policy(facility_file, lenient=True)
-    claims, source = people.find_claims(policy, username, claims_file, groups, database)
+    try:
+        policy = load_policy(facility_file, lenient=True)
+    except PolicyError as error:
+        raise PolicyError(f"{error}\n{NOT_IN_FORCE}") from error
+    claims, source = people.find_claims(policy, username, claims_file, groups, database, users_file)
     rights = decide(policy, claims)
     click.echo(in_words(policy, claims, rights, source))
     sys.exit(0 if rights.login else NO)
@@ -161,11 +179,15 @@ def demo_setup(keep_going: bool) -> None:
 )
 @click.option("--ready-fd", type=int, help="For programs: a descriptor that gets one line of JSON with addresses.")
 @with_parent_option
-def demo(folder: Path, port: int, ready_fd: int | None, with_parent: bool) -> None:
-    """Run the facility on this machine until Ctrl-C."""
+@facility_option
+@users_option
+def demo(
+    folder: Path, port: int, ready_fd: int | None, with_parent: bool, facility_file: Path, users_file: Path
+) -> None:
+    """Run the facility on this machine until Ctrl-C: the sites of its policy, and the people of its users file."""
     from af_hub.demo.facility import run
 
-    run(CHECKOUT, folder, port, ready_fd, with_parent)
+    run(CHECKOUT, folder, port, ready_fd, with_parent, facility_file.absolute(), users_file.absolute())
 
 
 @main.command("demo-check")

@@ -29,12 +29,13 @@ from rich.console import Console
 from af_hub.demo.data import make_dataset
 from af_hub.demo.machine import full_disk
 from af_hub.demo.parts import data_folder, images_folder
-from af_hub.demo.people import demo_users
+from af_hub.demo.people import USERS_FILE, demo_users
 from af_hub.demo.processes import be_guarded, end_descendants
 from af_hub.demo.revival import Revival
 from af_hub.demo.site import FACTS
 from af_hub.errors import Unavailable
 from af_hub.files import write_private
+from af_hub.policy.load import load_policy
 from af_hub.ready import say_ready
 from af_hub.session.processes import die_with
 from af_hub.session.xrootd import PLUGIN_CONFIGURATION, PLUGIN_FILE, xrootd_environment
@@ -66,8 +67,10 @@ class Facility:
         The hub's; any free one when 0.
     address, hostname
         Where sites find central manager, access point, forwarder and cache; all else is for this machine only.
+    users_file
+        The people of the IAM.
     sites
-        As in :class:`~af_hub.testing.condor.RealPool`; its own when None.
+        As in :class:`~af_hub.testing.condor.RealPool`; those of the policy, at addresses of this machine, when None.
     cache_clients
         Who may read through the cache, as a pattern of addresses.
     """
@@ -76,6 +79,7 @@ class Facility:
     folder: Path
     port: int = 0
     facility_file: Path = FACILITY
+    users_file: Path = USERS_FILE
     address: str = "127.0.0.1"
     hostname: str = "localhost"
     sites: Mapping[str, str] | None = None
@@ -84,6 +88,8 @@ class Facility:
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
+        self.users = demo_users(self.users_file)
+        self.sites = addresses_of_sites(self.facility_file) if self.sites is None else self.sites
         clear(self.folder)
         self.plan = HubPlan(self.folder / "hub", public_port=self.port, facility=self.facility_file)
         programs = xrootd_folder()
@@ -184,7 +190,7 @@ class Facility:
     def _start_iam(self) -> None:
         folder = self.folder / "iam"
         folder.mkdir(mode=0o700)
-        daemon = iam_daemon(folder, [self.plan.iam_client()], state=str(folder / "state.json"))
+        daemon = iam_daemon(folder, [self.plan.iam_client()], self.users_file, state=str(folder / "state.json"))
         self.iam = self._begin(daemon).ready()
         daemon.argv = [*daemon.argv, "--port", str(urlsplit(self.iam["url"]).port)]
 
@@ -227,12 +233,13 @@ class Facility:
         (plugins / PLUGIN_FILE).write_text(PLUGIN_CONFIGURATION)
         pool = RealPool(self.folder / "pool", find_condor(), address=self.address, hostname=self.hostname)
         pool.worker_environment = xrootd_environment(self.cache.url, str(plugins))
-        pool.sites = pool.sites if self.sites is None else self.sites
+        assert self.sites is not None
+        pool.sites = self.sites
         self.pool = pool.start()
         self.pool.seed_issuer(ISSUER, self._iam_keys())
         people = self.folder / "people.json"
         keys = ("subject", "username")
-        people.write_text(json.dumps([{"issuer": ISSUER} | {key: user[key] for key in keys} for user in demo_users()]))
+        people.write_text(json.dumps([{"issuer": ISSUER} | {key: user[key] for key in keys} for user in self.users]))
         argv = [
             sys.executable,
             "-m",
@@ -271,6 +278,19 @@ class Facility:
         listen = self.plan.controller_url.removeprefix("http://")
         argv = [sys.executable, "-m", "af_hub.controller", "--listen", listen, "--ready-fd", "{ready_fd}"]
         self._begin(Daemon("controller", argv, self.folder / "controller.log", env=environ)).ready()
+
+
+def addresses_of_sites(facility_file: Path) -> dict[str, str]:
+    """An address of this machine for each site of a policy; of the demo's own, 127.0.1.1 and 127.0.2.1.
+
+    Raises
+    ------
+    PolicyError
+        When the policy is wrong.
+    """
+    names = load_policy(facility_file, lenient=True).sites
+    free = (address for number in range(1, 255) if (address := f"127.0.{number}.1") != ORIGIN_ADDRESS)
+    return dict(zip(names, free, strict=False))
 
 
 def clear(folder: Path) -> None:
@@ -324,7 +344,15 @@ def take_place(wanted: Path) -> Place:
     raise Unavailable(f"a demo runs in {wanted} and in each of the 98 folders after it")
 
 
-def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None, with_parent: bool = False) -> None:
+def run(
+    checkout: Path,
+    folder: Path,
+    port: int,
+    ready_fd: int | None = None,
+    with_parent: bool = False,
+    facility_file: Path = FACILITY,
+    users_file: Path = USERS_FILE,
+) -> None:
     """The demo until somebody ends it: Ctrl-C, SIGTERM, the terminal's end, and the end of our parent when ``with_parent``.
 
     Raises
@@ -341,7 +369,7 @@ def run(checkout: Path, folder: Path, port: int, ready_fd: int | None = None, wi
     # SIGINT too: a shell starts what it puts in the background with SIGINT ignored, and Python leaves it so.
     _on_ending_signals(_as_interrupt)
     with saying_what_to_change(place.folder):
-        facility = Facility(checkout, place.folder, port_or_free(port))
+        facility = Facility(checkout, place.folder, port_or_free(port), facility_file, users_file)
     began = time.monotonic()
     try:
         with saying_what_to_change(place.folder):
@@ -400,11 +428,11 @@ def describe(console: Console, facility: Facility, seconds: float) -> None:
     console.print(
         f"\nThe facility runs after {seconds:.0f} s. Open  [bold]{facility.plan.url}[/]  and sign in as one of\n"
     )
-    for user in demo_users():
+    for user in facility.users:
         console.print(f"  [bold]{user['username']:<16}[/]{' '.join(user['groups']):<20}{user['about']}")
     console.print(
         "\nLimits of this demo: everything runs as your own user, so code in one session can read the others';\n"
-        "the sites T2_A and T2_B are addresses of this machine without a firewall; the cache asks for no token.\n"
+        f"the sites ({', '.join(facility.sites or ())}) are addresses of this machine without a firewall; the cache asks for no token.\n"
         f"Files and logs: {facility.folder}\n\n[bold]Ctrl-C[/] ends all of it."
     )
 

@@ -16,10 +16,48 @@ from af_hub.tokens.records import read_record
 USERS_FILE = Path(__file__).with_name("users.yaml")
 
 
+KEYS = {"username", "subject", "name", "email", "groups", "about"}
+
+
 def demo_users(path: Path = USERS_FILE) -> list[dict[str, Any]]:
-    """The rows of the users file, in its order."""
-    found: list[dict[str, Any]] = yaml.safe_load(path.read_text())
-    return found
+    """The rows of the users file, in its order.
+
+    Raises
+    ------
+    ClaimsError
+        When it cannot be read, or does not say all of everybody, or two of them could not be told apart.
+    """
+    try:
+        rows = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ClaimsError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise ClaimsError(f"{path}: no YAML ({error})") from error
+    if not isinstance(rows, list) or not rows:
+        raise ClaimsError(f"{path}: a list of people is wanted, each with the keys {', '.join(sorted(KEYS))}")
+    for number, row in enumerate(rows, 1):
+        _check_row(row, f"{path}, person {number}")
+    for key in ("username", "subject"):
+        values = [row[key] for row in rows]
+        if twice := {value for value in values if values.count(value) > 1}:
+            raise ClaimsError(
+                f"{path}: {key} {', '.join(sorted(twice))} stands twice; it must be another for each person"
+            )
+    return rows
+
+
+def _check_row(row: object, where: str) -> None:
+    found = set(row) if isinstance(row, dict) else set()
+    if missing := KEYS - found:
+        raise ClaimsError(f"{where}: without {', '.join(sorted(missing))}; wanted are {', '.join(sorted(KEYS))}")
+    if more := found - KEYS:
+        raise ClaimsError(f"{where}: unknown {', '.join(sorted(map(str, more)))}; wanted are {', '.join(sorted(KEYS))}")
+    assert isinstance(row, dict)
+    texts = KEYS - {"groups"}
+    if wrong := sorted(key for key in texts if not isinstance(row[key], str) or (key != "about" and not row[key])):
+        raise ClaimsError(f"{where}: {wrong[0]} is {row[wrong[0]]!r}; a text is wanted")
+    if not isinstance(row["groups"], list) or not all(isinstance(group, str) for group in row["groups"]):
+        raise ClaimsError(f"{where}: groups is {row['groups']!r}; a list of names is wanted, as in [/cms, /cms/itcms]")
 
 
 def demo_claims(issuer: str, path: Path = USERS_FILE) -> Iterator[Claims]:
@@ -31,7 +69,12 @@ def demo_claims(issuer: str, path: Path = USERS_FILE) -> Iterator[Claims]:
 
 
 def find_claims(
-    policy: Policy, username: str | None, claims_file: TextIO | None, groups: str | None, database: Path
+    policy: Policy,
+    username: str | None,
+    claims_file: TextIO | None,
+    groups: str | None,
+    database: Path,
+    users: Path = USERS_FILE,
 ) -> tuple[Claims, str]:
     """The claims that a question is about, and where they come from in words.
 
@@ -56,9 +99,9 @@ def find_claims(
     if record is not None:
         seen = datetime.fromtimestamp(record.seen_at, UTC)
         return record.claims, f"what the IAM said at {seen:%Y-%m-%d %H:%M} UTC (recorded in {database})"
-    claims = next((person for person in demo_claims(issuer) if person.username == username), None)
+    claims = next((person for person in demo_claims(issuer, users) if person.username == username), None)
     if claims is None:
-        known = ", ".join(person.username for person in demo_claims(issuer))
+        known = ", ".join(person.username for person in demo_claims(issuer, users))
         where = f"{database} knows no login of them" if database.exists() else f"there is no {database}"
         raise ClaimsError(f"nothing is known of {username!r}: {where}, and the demo's user file has {known}")
-    return claims, f"the demo's user file ({USERS_FILE.name}); no login is recorded"
+    return claims, f"the demo's user file ({users.name}); no login is recorded"

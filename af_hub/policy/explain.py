@@ -7,6 +7,9 @@ from af_hub.policy.decide import Rights
 from af_hub.policy.model import Policy
 from af_hub.policy.units import describe_bytes, describe_seconds
 
+NOT_IN_FORCE = "So this file is not in force anywhere: hub, controller and access point keep what they read before, until it is mended."
+"""What to say after the mistakes of a file."""
+
 
 def explain(policy: Policy, claims: Claims, rights: Rights, source: str) -> str:
     """Several lines for people; ``source`` says where the claims come from."""
@@ -36,10 +39,14 @@ def _lines(policy: Policy, claims: Claims, rights: Rights, source: str) -> Itera
         limits = rights.limits
         yield _line(
             "limits",
-            f"{limits.clusters} clusters, {limits.cores} cores, {describe_bytes(limits.memory)} memory, "
+            f"{_count(limits.clusters, 'cluster')}, {_count(limits.cores, 'core')}, {describe_bytes(limits.memory)} memory, "
             f"{describe_seconds(limits.lifetime)} each cluster",
             rights.because["limits"],
         )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _line(what: str, value: str, rules: tuple[str, ...]) -> str:
