@@ -30,7 +30,7 @@ class Free:
             *(["cores"] if size.cpus > self.cores else []),
             *(["memory"] if size.memory > self.memory else []),
         ]
-        return f"More {' and '.join(missing)} than is free now: it starts, and shares with others." if missing else ""
+        return f"Not enough {' and '.join(missing)} free now: it starts, and shares with others." if missing else ""
 
 
 def read_free(meminfo: str, loadavg: str, cores: int) -> Free:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -26,6 +26,8 @@ from af_hub.errors import Unavailable
 SECONDS = 60.0
 TARGET = 40
 """Least height and width of what one presses, in CSS pixels."""
+
+PRESSED = "a, button, label, summary, [role=button]"
 
 PHONE = (360, 740)
 SMALL_PHONE = (320, 640)
@@ -135,11 +137,27 @@ class Person:
     def until(self, come_true: Callable[[], Any], wanted: str, seconds: float = SECONDS) -> Any:
         """What ``come_true`` hands back once it is true; a page that is just being changed counts as not yet."""
         wait = WebDriverWait(self.browser, seconds, 0.2, [StaleElementReferenceException])
-        return wait.until(lambda _: come_true(), f"{wanted} at {self.browser.current_url}")
+        try:
+            return wait.until(lambda _: come_true())
+        except TimeoutException:
+            raise AssertionError(f"{wanted} at {self.browser.current_url} after {seconds:.0f} s") from None
 
-    def click_on(self, text: str, css: str = "a, button, label, summary, [role=button]") -> None:
+    def find(self, text: str, css: str = PRESSED, seconds: float = SECONDS) -> WebElement:
+        """What one can press and begins with this line, once it is there."""
+
+        def begins(one: WebElement) -> bool:
+            return one.is_displayed() and one.text.strip().partition("\n")[0] == text
+
+        found: WebElement = self.until(
+            lambda: next((one for one in self.browser.find_elements(By.CSS_SELECTOR, css) if begins(one)), None),
+            f"there is no {text!r} to press",
+            seconds,
+        )
+        return found
+
+    def click_on(self, text: str, css: str = PRESSED) -> None:
         """What one can press and begins with this line."""
-        element = self.until(lambda: self._labelled(css, text), f"there is no {text!r} to press")
+        element = self.find(text, css)
         self.browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
         element.click()
 
@@ -148,15 +166,12 @@ class Person:
         self.click_on(menu, ".lm-MenuBar-item")
         self.click_on(entry, ".lm-Menu-item")
 
-    def _labelled(self, css: str, text: str) -> WebElement | None:
-        found = self.browser.find_elements(By.CSS_SELECTOR, css)
-        return next((one for one in found if one.is_displayed() and one.text.strip().partition("\n")[0] == text), None)
-
     def to_tab(self, number: int) -> None:
         """Another tab, once there is one: 0 is the first, -1 the newest."""
         least = number + 1 if number >= 0 else 2
         self.until(lambda: len(self.browser.window_handles) >= least, f"there is no tab {number}")
         self.browser.switch_to.window(self.browser.window_handles[number])
+        self.window(*DESKTOP)
 
     def close_tab(self) -> None:
         """This one; then the first."""

@@ -30,9 +30,9 @@ def test_sentence() -> None:
     "cpus, memory, words",
     [
         pytest.param(1, 2**30, "", id="fits"),
-        pytest.param(4, 2**30, "More cores than", id="cores"),
-        pytest.param(1, 2**40, "More memory than", id="memory"),
-        pytest.param(4, 2**40, "More cores and memory than", id="both"),
+        pytest.param(4, 2**30, "Not enough cores free", id="cores"),
+        pytest.param(1, 2**40, "Not enough memory free", id="memory"),
+        pytest.param(4, 2**40, "Not enough cores and memory free", id="both"),
     ],
 )
 def test_what_is_lacking(cpus: float, memory: int, words: str) -> None:

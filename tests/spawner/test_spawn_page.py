@@ -100,7 +100,7 @@ async def test_page_forgets_what_was_chosen_when_it_is_withdrawn() -> None:
 
 async def test_page_says_what_is_more_than_free() -> None:
     page = await page_of(spawner_of("/cms", "/cms/itcms"))
-    assert page.text.count("More cores and memory than is free now") == 1
+    assert page.text.count("Not enough cores and memory free now") == 1
 
 
 async def test_words_of_the_policy_are_text_not_html() -> None:
