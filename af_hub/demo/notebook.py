@@ -8,9 +8,9 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from websockets.sync.client import ClientConnection, connect
@@ -36,12 +36,39 @@ class Kernel:
         A browser session that is logged in and has opened the server's page.
     base
         Path of the server, as in ``/user/ada/``.
+    id
+        The kernel's, at the server.
     """
 
     client: httpx.Client
     base: str
-    socket: ClientConnection = field(repr=False)
+    id: str
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
+    socket: ClientConnection = field(init=False, repr=False)
+    _open: ExitStack = field(default_factory=ExitStack, init=False, repr=False)
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def connect(self) -> None:
+        """Open the WebSocket, also again when it broke, as the page does: the kernel goes on meanwhile."""
+        address = str(self.client.base_url.copy_with(scheme="ws")).rstrip("/")
+        cookies = self.client.build_request("GET", f"{self.base}api/kernels").headers["Cookie"]
+        self._open.close()
+        self.socket = self._open.enter_context(
+            connect(
+                f"{address}{self.base}api/kernels/{self.id}/channels",
+                additional_headers={"Cookie": cookies},
+                origin=Origin(str(self.client.base_url).rstrip("/")),
+                max_size=2**26,
+                open_timeout=20,
+                proxy=None,
+            )
+        )
 
     def run(self, code: str, timeout: float) -> str:
         """Run ``code`` and return what it printed, at most ``timeout`` seconds.
@@ -102,18 +129,9 @@ def open_kernel(client: httpx.Client, base: str) -> Iterator[Kernel]:
     headers = xsrf_headers(client, base)
     started = client.post(f"{base}api/kernels", json={"name": "python3"}, headers=headers)
     started.raise_for_status()
-    kernel = started.json()["id"]
-    address = str(client.base_url.copy_with(scheme="ws")).rstrip("/") + f"{base}api/kernels/{kernel}/channels"
-    cookies = client.build_request("GET", f"{base}api/kernels").headers["Cookie"]
+    number = started.json()["id"]
     try:
-        with connect(
-            address,
-            additional_headers={"Cookie": cookies},
-            origin=Origin(str(client.base_url).rstrip("/")),
-            max_size=2**26,
-            open_timeout=20,
-            proxy=None,
-        ) as socket:
-            yield Kernel(client, base, socket)
+        with Kernel(client, base, number) as kernel:
+            yield kernel
     finally:
-        client.delete(f"{base}api/kernels/{kernel}", headers=headers)
+        client.delete(f"{base}api/kernels/{number}", headers=headers)

@@ -22,6 +22,7 @@ class Place:
     """A running demo: where everything is, and people who use it."""
 
     facts: dict[str, Any]
+    pid: int = 0
     browsers: dict[str, httpx.Client] = field(default_factory=dict)
 
     @property
@@ -59,7 +60,7 @@ def place(tmp_path_factory) -> Iterator[Place]:
             facts = demo.start().ready(120)
         except Unavailable as reason:
             unavailable(f"the demo cannot run here: {reason}")
-        running = Place(facts)
+        running = Place(facts, demo.process.pid)
         yield running
         for browser in running.browsers.values():
             browser.close()
