@@ -29,3 +29,16 @@ def test_each_picture_is_shown():
     text = "\n".join(page.read_text() for page in pages())
     unseen = [path.name for path in (ROOT / "docs" / "images").iterdir() if f"images/{path.name}" not in text]
     assert unseen == []
+
+
+FILE_AND_NAMES = re.compile(r"`([a-z_/]+\.py)`(?: \(((?:`\w+`(?:, )?)+)\))?")
+
+
+def test_the_way_of_a_request_names_what_there_is():
+    page = (ROOT / "docs" / "explanation" / "the-way-of-a-request.md").read_text()
+    found = FILE_AND_NAMES.findall(page)
+    assert len(found) > 20
+    for file, names in found:
+        code = (ROOT / "af_hub" / file).read_text()
+        for name in re.findall(r"\w+", names):
+            assert re.search(rf"^(async )?def {name}\(", code, re.MULTILINE), f"{file} has no function {name}"
