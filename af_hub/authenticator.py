@@ -32,6 +32,7 @@ from af_hub.iam.endpoint import IAMClient
 from af_hub.policy.decide import Rights, decide
 from af_hub.policy.load import PolicyFile, policy_file
 from af_hub.policy.model import Policy
+from af_hub.policy.watch import keep_current
 from af_hub.tokens.endpoint import HANDLERS
 from af_hub.tokens.keeper import Purpose, TokenKeeper
 from af_hub.tokens.lifetime import AccessToken
@@ -45,9 +46,6 @@ LOGIN_SECONDS = 8.0
 
 FRESH_SECONDS = 10.0
 """How old the IAM's word about where it is may be when a browser is sent there."""
-
-POLICY_SECONDS = 1.0
-"""How often the hub looks at its policy by itself, so that a wrong edit is in the log before somebody needs it."""
 
 OTHER_HOST = "af_host"
 """Marks a login that was sent on to the hub's own address: once is enough, should a proxy in front change the name back."""
@@ -324,7 +322,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         logger.setLevel(self.log.getEffectiveLevel())
         loop = asyncio.get_running_loop()
         self._keeping = loop.create_task(self.keeper.keep_fresh(), name="token keeper")
-        self._looking = loop.create_task(self._look_at_policy(), name="policy")
+        self._looking = loop.create_task(keep_current(self.policy_source), name="policy")
         return [*super().get_handlers(app), *HANDLERS]
 
     async def authenticate(self, handler: BaseHandler, data: object = None, **_: object) -> dict[str, Any]:
@@ -359,15 +357,6 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
             f"so, write to {self.policy.facility.contact}.",
             reason=NO_IAM,
         )
-
-    async def _look_at_policy(self) -> None:
-        """Look at the policy for as long as the hub runs; what is wrong with an edit goes to the log, once."""
-        while True:
-            await asyncio.sleep(POLICY_SECONDS)
-            try:
-                self.policy_source.current()
-            except Exception:
-                self.log.exception("the policy could not be looked at")
 
     async def _sign_in(self, handler: BaseHandler) -> tuple[Claims, Rights]:
         params = self.build_access_tokens_request_params(handler)

@@ -1,6 +1,6 @@
 """Beside the access point: keeps its mapping table and accounting map as ``facility.yaml`` and the list of people say.
 
-``python -m af_hub.condor.watch --policy facility.yaml --people people.json --into FOLDER`` looks every second, so that an edit
+``python -m af_hub.condor.watch --policy facility.yaml --people people.json --into FOLDER`` looks four times a second, so that an edit
 holds for the next submit within five. The mapping program reads the table at every login; the accounting map is read by the
 schedd when told, with ``condor_reconfig``, which takes ``CONDOR_CONFIG`` and the operator's token from this process's surroundings.
 
@@ -27,7 +27,7 @@ from af_hub.ready import say_ready
 
 log = logging.getLogger("af_hub.condor.watch")
 
-PAUSE_SECONDS = 1.0
+PAUSE_SECONDS = 0.25
 RECONFIG_SECONDS = 30
 TABLE, ACCOUNTING_MAP = "table.json", "accounting.map"
 

@@ -26,6 +26,7 @@ from af_hub.controller.tunnel import Tunnel
 from af_hub.controller.web import create_app
 from af_hub.files import private_folder
 from af_hub.policy.load import PolicyFile
+from af_hub.policy.watch import keep_current
 from af_hub.ready import say_ready
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ async def serve(settings: Settings, listener: socket.socket, ready_fd: int | Non
         loops = [
             asyncio.create_task(parts.reconciler.keep_matching()),
             asyncio.create_task(parts.reconciler.keep_hastening()),
+            asyncio.create_task(keep_current(parts.policy)),
         ]
         try:
             await _Server(config, ready_fd, parts.store.news.close).serve([listener])

@@ -107,7 +107,7 @@ def nothing_of(hub: RealHub, username: str) -> None:
         pytest.param("token", "cut", "no JSON object", id="broken JSON"),
         pytest.param("token", "list", "no JSON object", id="a list"),
         pytest.param("token", "huge", "more than 1048576 bytes", id="64 MiB"),
-        pytest.param("token", "silent", "not within 6 seconds", id="silence"),
+        pytest.param("token", "silent", "not within 6 seconds", id="silence", marks=pytest.mark.long),
         pytest.param("userinfo", "html", "no JSON object", id="HTML, late"),
         pytest.param("userinfo", "drip", "not within 6 seconds", id="byte by byte", marks=pytest.mark.long),
         pytest.param("discovery", "gone", "the connection broke", id="gone before"),
