@@ -4,7 +4,9 @@ Promises: a cluster of somebody else answers like one that does not exist; what 
 when it is asked for; ``GET`` changes nothing; errors are problem details. A ``POST`` answers at once: the loop does the work.
 """
 
+import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -25,6 +27,7 @@ from af_hub.job.kit import LOG_PARTS
 log = logging.getLogger(__name__)
 
 WORKERS_AT_MOST = 10_000
+SLOTS_SECONDS = 3
 
 NEWS_SECONDS = 10.0
 """For which a question with ``after`` waits; less than any program or proxy waits for an answer."""
@@ -186,12 +189,19 @@ async def list_sites(caller: Caller, parts: Controller) -> list[SiteView]:
 
 async def _slots(pools: set[str], parts: Parts) -> dict[str, SiteSlots]:
     found: dict[str, SiteSlots] = {}
-    for pool in pools:
-        try:
-            found.update(await parts.pool.slots(pool))
-        except AFError as error:
-            log.warning("slots of pool %s: %s", pool, error)
+    for slots in await asyncio.gather(*(_slots_of(pool, parts) for pool in pools)):
+        found.update(slots)
     return found
+
+
+async def _slots_of(pool: str, parts: Parts) -> Mapping[str, SiteSlots]:
+    """None of a pool that does not answer soon; the list of sites waits for nobody."""
+    try:
+        async with asyncio.timeout(SLOTS_SECONDS):
+            return await parts.pool.slots(pool)
+    except (AFError, TimeoutError) as error:
+        log.warning("slots of pool %s: %s", pool, str(error) or "no answer in time")
+        return {}
 
 
 @router.get("/clusters")

@@ -14,7 +14,8 @@ import pytest
 import pytest_asyncio
 from real_facility import COLLEAGUE, open_facility
 
-from af_hub.errors import PoolAway
+from af_hub.client.remote import RemoteHTCondor
+from af_hub.errors import ClusterFailed, PoolAway
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
@@ -97,6 +98,33 @@ async def test_an_image_that_lacks_something(facility, image, words):
     await facility.until(cluster, lambda row: row["state"] not in ("requested", "queued"), 30)
     reason = await facility.ends(cluster, "failed", SECONDS)
     assert all(word in reason for word in words), reason
+
+
+async def test_in_a_notebook(facility, monkeypatch):
+    for name, value in facility.environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        ClusterFailed, match=r"is failed: the image bare lacks the Python module af_hub.*Choose another"
+    ):
+        await RemoteHTCondor("T2_A", image="bare", user_memory="512 MiB", asynchronous=True, quiet=True)
+
+
+async def test_an_account_that_is_not_the_policys(facility):
+    """The access point's mapping is older than the policy."""
+    path = facility.folder / "facility.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("u-cms-{username}", "other-{username}").replace("Tier-2 A", "Tier-2 with an edit"))
+    try:
+        async with asyncio.timeout(SECONDS):
+            while "Tier-2 with an edit" not in str(await facility.controller().sites()):
+                await asyncio.sleep(0.1)
+        cluster = await facility.create()
+        reason = await facility.ends(cluster, "failed", SECONDS)
+        assert (
+            "runs your jobs as u-cms-cms-analyst, but facility.yaml gives you the account other-cms-analyst" in reason
+        )
+    finally:
+        path.write_text(before)
 
 
 @pytest.mark.parametrize("site", ["T2_HOLE", "T2_MUTE"])

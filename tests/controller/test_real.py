@@ -25,6 +25,10 @@ async def session(tmp_path, iam, condor_pool, monkeypatch):
 
 async def test_a_cluster_from_row_to_result_and_away(session, condor_pool, tmp_path):
     pool = CondorPool(condor_pool.collector, condor_pool.schedd, str(condor_pool.ca_file))
+
+    async def jobs_of(cluster):
+        return [job for job in await pool.jobs(condor_pool.reader_token) if job.cluster == cluster.cluster_id]
+
     began = time.monotonic()
     async with RemoteHTCondor("T2_A", user_memory="512 MiB", asynchronous=True, start_timeout="60 s") as cluster:
         async with Client(cluster, asynchronous=True) as client:
@@ -38,12 +42,12 @@ async def test_a_cluster_from_row_to_result_and_away(session, condor_pool, tmp_p
                 page = await api.get(f"clusters/{cluster.cluster_id}/dashboard/status")
                 assert page.status_code == 200 and "Dask" in page.text
                 assert "scheduler" in await cluster.logs()
-                jobs = await pool.jobs(condor_pool.reader_token)
+                jobs = await jobs_of(cluster)
                 assert sorted(job.role for job in jobs) == ["scheduler", "worker"]
                 assert len({job.account for job in jobs}) == 1
             await cluster.scale(1)
             async with asyncio.timeout(30):
-                while len(await pool.jobs(condor_pool.reader_token)) > 1:
+                while len(await jobs_of(cluster)) > 1:
                     await asyncio.sleep(0.5)
             assert await client.submit(lambda: 2 + 1) == 3
     closed = time.monotonic()
@@ -51,5 +55,5 @@ async def test_a_cluster_from_row_to_result_and_away(session, condor_pool, tmp_p
         while (await cluster._controller.get(cluster.cluster_id))["state"] != "closed":
             await asyncio.sleep(0.2)
     print(f"closed after {time.monotonic() - closed:.1f} s")
-    assert await pool.jobs(condor_pool.reader_token) == []
+    assert await jobs_of(cluster) == []
     assert not list((tmp_path / "state" / "clusters").iterdir())
