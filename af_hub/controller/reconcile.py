@@ -119,23 +119,28 @@ class Reconciler:
     def hasten(self, cluster: str) -> None:
         """Something became known of ``cluster`` that may need no look at the pool."""
         self._hasty.put_nowait(cluster)
-        self._wake.set()
 
     async def keep_hastening(self) -> None:
-        """Go on for ever."""
+        """Go on for ever; a look comes after what needed none, so as not to take its time."""
         while True:
             cluster = await self._hasty.get()
             try:
-                self.without_look(cluster)
+                turn = self.without_look(cluster)
             except Exception:
                 log.exception("cluster %s cannot be hastened; its turn comes", cluster)
+                turn = None
+            if turn is None:
+                self._wake.set()
+            else:
+                turn.add_done_callback(lambda _: self._wake.set())
 
-    def without_look(self, cluster_id: str) -> None:
+    def without_look(self, cluster_id: str) -> asyncio.Task[None] | None:
         """Begin the turn of a cluster whose jobs are known without a look, unless it has just had one."""
         cluster, now = self.store.get(cluster_id), self.clock()
         jobs = known_unseen(cluster.wish(), self.agents.came(cluster_id), now) if cluster else None
         if cluster and jobs is not None and self._may_turn(cluster_id, now - REST_SECONDS):
-            self._begin_turn(cluster, jobs)
+            return self._begin_turn(cluster, jobs)
+        return None
 
     async def round(self) -> float:
         """Look at the pool once and begin a turn of every cluster that needs one; returns seconds until the next look."""
@@ -179,10 +184,11 @@ class Reconciler:
         turn = self._turns.get(cluster)
         return turn is None or (turn.task is None and turn.ended_at <= looked_at and turn.not_before <= self.clock())
 
-    def _begin_turn(self, cluster: Cluster, jobs: tuple[Job, ...]) -> None:
+    def _begin_turn(self, cluster: Cluster, jobs: tuple[Job, ...]) -> asyncio.Task[None]:
         turn = self._turns.setdefault(cluster.id, Turn())
         turn.began_at = self.clock()
         turn.task = asyncio.create_task(self._turn(cluster, jobs, turn))
+        return turn.task
 
     def _without_pool(self, cluster: Cluster, trouble: str, silent_for: float) -> None:
         for action in without_pool(cluster.wish(), trouble, silent_for):
