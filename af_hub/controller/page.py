@@ -42,6 +42,12 @@ async def page(request: Request, parts: Controller) -> Response:
     return look.page("clusters.html", parts, {"person": person.name, **values(person, session, parts)})
 
 
+@router.get("")
+async def without_slash(parts: Controller) -> Response:
+    """Somebody typed the address."""
+    return RedirectResponse(parts.prefix, 302)
+
+
 @router.get("/list")
 async def part_of_page(request: Request, parts: Controller) -> Response:
     """What changes of the page. For its own script, which proves by the token in the page that it is that."""

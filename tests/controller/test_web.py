@@ -54,6 +54,7 @@ async def test_log_in_see_ones_clusters_and_close_one(world, running):
         assert "&lt;b&gt;bold" in page.text and "<b>" not in page.text and "my cluster" in page.text
         assert running in page.text and "1 of 1" in page.text and "Testing ground" in page.text
         assert "Shared: at T2_A the jobs of different people can read each other" in page.text
+        assert "Shared: at T2_A the jobs of different people can read each other" in page.text
         assert "default-src 'none'" in page.headers["content-security-policy"]
         assert not any(token in page.text + str(dict(api.cookies)) for token in world.hub.tokens)
         answer = await api.post(f"clusters/{running}/close", data={"csrf_token": csrf_token(page.text)})
@@ -172,6 +173,12 @@ async def test_errors_are_pages_for_people_and_json_for_programs(world, path, st
         assert (await api.get(path, headers=programs)).json()["status"] == status
         assert (await api.get(path, headers=people | {"sec-fetch-mode": "no-cors"})).json()["status"] == status
         assert (await api.get(f"api/{path}", headers=people)).json()["title"]
+
+
+async def test_the_address_without_its_slash(world):
+    async with browser(world) as api:
+        answer = await api.get(f"{ORIGIN}{PREFIX.rstrip('/')}")
+        assert (answer.status_code, answer.headers["location"]) == (302, PREFIX)
 
 
 async def test_a_fault_of_ours_is_a_page_too(world, monkeypatch):
