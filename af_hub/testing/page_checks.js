@@ -8,9 +8,13 @@ const called = (e) => `<${e.tagName.toLowerCase()}${e.id ? "#" + e.id : ""}> "${
 
 function seen(element) {
   if (!element.checkVisibility({ opacityProperty: true, visibilityProperty: true, contentVisibilityAuto: true })) return false;
-  const box = element.getBoundingClientRect();
-  // What is for screen readers alone is one pixel large.
-  return box.width > 2 && box.height > 2;
+  // What is for screen readers alone lies in a box of one pixel.
+  for (let at = element; at; at = at.parentElement) {
+    const box = at.getBoundingClientRect();
+    const tiny = box.width <= 2 || box.height <= 2;
+    if (tiny && (at === element || getComputedStyle(at).overflow === "hidden")) return false;
+  }
+  return true;
 }
 
 // --- Structure ---
