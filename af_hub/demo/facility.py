@@ -51,8 +51,8 @@ LONGEST_FOLDER = 55
 ORIGIN_ADDRESS = "127.0.3.1"
 PROXY_SECONDS, HUB_SECONDS = 20, 60
 LOOK_SECONDS = 0.25
-# MB: what a demo needs, its cache and logs; and what is as good as none.
-LEAST_SPACE, NO_SPACE = 300, 2
+# MB: what a demo needs, its cache and logs; what two jobs of a Dask cluster ask for beside; what is as good as none.
+LEAST_SPACE, SPACE_FOR_JOBS, NO_SPACE = 300, 2500, 2
 
 
 @dataclass
@@ -435,6 +435,8 @@ def describe(console: Console, facility: Facility, seconds: float) -> None:
         f"the sites ({', '.join(facility.sites or ())}) are addresses of this machine without a firewall; the cache asks for no token.\n"
         f"Files and logs: {facility.folder}\n\n[bold]Ctrl-C[/] ends all of it."
     )
+    if short := full_disk(facility.folder, SPACE_FOR_JOBS):
+        console.print(f"\n[yellow]Each job asks for 1 GB of disk[/]; others will wait for ever: {short}.")
 
 
 def port_or_free(port: int) -> int:
