@@ -83,7 +83,7 @@ def test_iam_that_is_down_at_login_is_no_500(hub: RealHub, honest: DemoIAM) -> N
     answer = httpx.get(
         hub.url + "hub/oauth_callback", params={"code": "c", "state": state}, cookies=page.history[0].cookies
     )
-    assert answer.status_code == 503 and "try again" in answer.text
+    assert answer.status_code == 503 and "Try again" in answer.text
     assert browser.get("/hub/home").status_code == 200
 
 
