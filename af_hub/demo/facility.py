@@ -376,6 +376,8 @@ def run(
             console.print("Starting IAM, XRootD, HTCondor, forwarder, hub, controller ...")
             facility.start()
             write_private(place.folder / FACTS, json.dumps(facility.facts()))
+        if port not in (0, facility.port):
+            console.print(f"Port {port} is taken by another program; the hub has {facility.port} instead.")
         describe(console, facility, time.monotonic() - began)
         say_ready(ready_fd, **facility.facts())
         watch(console, facility)
