@@ -1,6 +1,7 @@
 """The loop that makes the pool match the rows.
 
-Each round looks at the pool once, then takes each cluster on its own: :func:`~af_hub.controller.plan.plan` decides, this module acts.
+Each round looks at the pool once, then takes each cluster on its own: :func:`~af_hub.controller.plan.plan` decides,
+:mod:`af_hub.controller.hands` act.
 Promises: a cluster whose turn still runs, or whose jobs were looked up before its last turn ended, waits for the next round, so
 nothing is decided on old news; trouble with one cluster, one person or one pool stops no other; the process may end between any
 two actions. Leaves to :mod:`af_hub.controller.pool` how jobs come and go, and to :mod:`af_hub.controller.sight` what is seen of them.
@@ -16,19 +17,18 @@ from pathlib import Path
 from af_hub.backoff import backoff
 from af_hub.condor.jobstatus import JobState
 from af_hub.condor.why import Ending
-from af_hub.controller import steps
-from af_hub.controller.hub import CondorToken, Hub
+from af_hub.controller.hands import Hands
+from af_hub.controller.hub import Hub
 from af_hub.controller.jobagent import JobAgents
-from af_hub.controller.keys import ClusterKeys, UserCA
-from af_hub.controller.kit import scheduler_order, worker_order
+from af_hub.controller.keys import UserCA
 from af_hub.controller.model import Cluster
 from af_hub.controller.plan import POOL_PATIENCE, known_unseen, missing_job, plan, without_pool
-from af_hub.controller.pool import Credential, JobPool, Order
+from af_hub.controller.pool import JobPool
 from af_hub.controller.sight import Sight
-from af_hub.controller.states import Role, State
-from af_hub.controller.steps import Action, Circumstances, Job
+from af_hub.controller.states import State
+from af_hub.controller.steps import Circumstances, Job
 from af_hub.controller.store import Store
-from af_hub.errors import AFError, LoginRequired, PoolAway, Refused, Unavailable
+from af_hub.errors import AFError
 from af_hub.forwarder.login import ForwarderAddress
 from af_hub.policy.load import PolicyFile
 
@@ -48,8 +48,6 @@ REST_SECONDS = 0.2
 
 LONGEST_PAUSE = 30.0
 """Before a cluster whose last turn failed is tried again."""
-
-TOKEN_MARGIN = 60.0
 
 
 @dataclass
@@ -86,13 +84,23 @@ class Reconciler:
     forwarder: ForwarderAddress
     clock: Callable[[], float] = time.time
     _turns: dict[str, Turn] = field(default_factory=dict)
-    _tokens: dict[str, CondorToken] = field(default_factory=dict, repr=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _hasty: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     _swept_at: float = 0.0
 
     def __post_init__(self) -> None:
         self._sight = Sight(self.pool, self.clock, self.wake)
+        self._hands = Hands(
+            self.store,
+            self.pool,
+            self.hub,
+            self.agents,
+            self.user_ca,
+            self.state,
+            self.policy,
+            self.forwarder,
+            self.clock,
+        )
 
     async def keep_matching(self) -> None:
         """Go on for ever."""
@@ -227,8 +235,13 @@ class Reconciler:
             self.store.report(cluster.id, len(report.workers))
         around = await self._circumstances(cluster, jobs)
         for action in plan(cluster.wish(), jobs, report, self.clock(), around):
-            if not await self._act(cluster, action):
+            if not await self._hands.act(cluster, action, lambda: self._is_patient(cluster.id)):
                 return
+
+    def _is_patient(self, cluster: str) -> bool:
+        """Whether the batch system has not been away for this cluster long enough to give it up."""
+        turn = self._turns[cluster]
+        return self.clock() - (turn.troubled_since or turn.began_at) < POOL_PATIENCE
 
     async def _circumstances(self, cluster: Cluster, jobs: tuple[Job, ...]) -> Circumstances:
         waits = any(job.state is JobState.IDLE for job in jobs)
@@ -247,103 +260,3 @@ class Reconciler:
         except AFError as error:
             log.info("cluster %s: the end of job %s is not known: %s", cluster.id, job, error)
             return None
-
-    async def _act(self, cluster: Cluster, action: Action) -> bool:
-        """Do one thing; says whether the rest of the plan still holds."""
-        match action:
-            case steps.SubmitScheduler():
-                await self._submit_scheduler(cluster)
-            case steps.SubmitWorkers(names, scheduler):
-                await self._submit_workers(cluster, names, scheduler)
-            case steps.WantFirstWorker(wanted):
-                await self.agents.want_first_worker(cluster.id, wanted)
-            case steps.RetireWorkers(names, jobs):
-                self.store.retire(cluster.id, jobs, self.clock())
-                await self.agents.retire(cluster.id, names)
-                await self._remove(cluster, jobs)
-            case steps.RemoveJobs(jobs):
-                await self._remove(cluster, jobs)
-            case steps.AskToClose():
-                await self._ask_to_close(cluster.id)
-            case steps.Become(state, reason):
-                return self.store.become(cluster.id, State(cluster.state), state, reason, self.clock())
-            case steps.Track(jobs):
-                log.info("cluster %s: found %s again", cluster.id, ", ".join(job.id for job in jobs))
-                self.store.track(cluster.id, jobs)
-            case steps.LoseWorkers(names):
-                self.store.lose(cluster.id, names)
-            case steps.Forget():
-                await self._forget(cluster.id)
-        return True
-
-    async def _submit_scheduler(self, cluster: Cluster) -> None:
-        self.store.intend(cluster.id, Role.SCHEDULER)
-        try:
-            keys = ClusterKeys(self.state, cluster.id)
-            keys.make(self.user_ca, cluster.expires_at)
-            order = scheduler_order(cluster, keys, self.forwarder, self._python(cluster), self.clock())
-            await self._submit(cluster, order)
-        except (Refused, LoginRequired) as error:
-            self.store.become(cluster.id, State(cluster.state), State.FAILED, str(error), self.clock())
-        except PoolAway as error:
-            if not self._patience_is_over(cluster.id):
-                raise
-            sentence = f"{error}, so it was given up; if its job arrives all the same, it is removed. Try again later"
-            self.store.become(cluster.id, State(cluster.state), State.FAILED, sentence, self.clock())
-
-    def _patience_is_over(self, cluster: str) -> bool:
-        turn = self._turns[cluster]
-        return self.clock() - (turn.troubled_since or turn.began_at) >= POOL_PATIENCE
-
-    async def _submit_workers(self, cluster: Cluster, names: tuple[str, ...], scheduler: str) -> None:
-        self.store.intend(cluster.id, Role.WORKER, names)
-        keys = ClusterKeys(self.state, cluster.id)
-        order = worker_order(cluster, keys, names, scheduler, self._python(cluster), self.clock())
-        await self._submit(cluster, order)
-
-    async def _submit(self, cluster: Cluster, order: Order) -> None:
-        if self._closing(cluster.id):
-            return
-        credential = await self._credential(cluster)
-        log.info("cluster %s: submits %d %s", cluster.id, len(order.workers) or 1, order.role)
-        jobs = await self.pool.submit(cluster.pool, order, credential)
-        log.info("cluster %s: submitted %s", cluster.id, ", ".join(job.id for job in jobs))
-        self.store.track(cluster.id, jobs)
-
-    async def _remove(self, cluster: Cluster, jobs: tuple[str, ...]) -> None:
-        self.store.retire(cluster.id, jobs, self.clock())
-        credential = await self._credential(cluster)
-        try:
-            await self.pool.remove(cluster.pool, jobs, credential)
-        except Refused as error:
-            rest = "what stays ends with the cluster's lifetime, or the facility's administrators remove it"
-            raise Refused(f"{error}; {rest}") from error
-
-    async def _ask_to_close(self, cluster: str) -> None:
-        """A polite word only: the jobs are removed whether or not it was heard."""
-        try:
-            await self.agents.ask_to_close(cluster)
-        except Unavailable as error:
-            log.info("cluster %s was not told that it ends: %s", cluster, error)
-
-    async def _forget(self, cluster: str) -> None:
-        ClusterKeys(self.state, cluster).remove()
-        await self.agents.forget(cluster)
-        self.store.forget(cluster)
-
-    async def _credential(self, cluster: Cluster) -> Credential:
-        known = self._tokens.get(cluster.owner)
-        if known is None or known.expires_at - self.clock() < TOKEN_MARGIN:
-            known = self._tokens[cluster.owner] = await self.hub.condor_token(cluster.owner)
-        return Credential(cluster.owner, known.value)
-
-    def _closing(self, cluster: str) -> bool:
-        """Whether it was closed since this turn began."""
-        now = self.store.get(cluster)
-        return now is None or now.state == State.CLOSING
-
-    def _python(self, cluster: Cluster) -> Path:
-        image = self.policy.current().images.get(cluster.image)
-        if image is None or image.environment is None:
-            raise Refused(f"facility.yaml (images.{cluster.image}) names no Python environment for jobs any more")
-        return image.environment / "bin" / "python"
