@@ -90,6 +90,48 @@ def test_folder_is_whole_or_absent(tmp_path: Path) -> None:
         assert building
 
 
+def test_what_a_killed_process_left_is_taken_away(tmp_path: Path) -> None:
+    (tmp_path / ".tree-half").mkdir()
+    (tmp_path / ".other-half").mkdir()
+    with debian.whole_folder(tmp_path / "tree", "one"):
+        assert not (tmp_path / ".tree-half").exists()
+    assert (tmp_path / ".other-half").exists()
+
+
+def test_a_whole_folder_is_enough_where_nothing_can_be_written(tmp_path: Path) -> None:
+    with debian.whole_folder(tmp_path / "tree", "one"):
+        pass
+    tmp_path.chmod(0o500)
+    with debian.whole_folder(tmp_path / "tree", "one") as building:
+        assert building is None
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match=r"tree cannot be made \(File exists\).*set XDG_CACHE_HOME"):
+        with debian.whole_folder(tmp_path / "file/tree", "one"):
+            pass
+
+
+@pytest.mark.parametrize(
+    "output, sentence",
+    [
+        pytest.param(
+            "E: Failed to fetch http://a/InRelease  Temporary failure resolving 'a'",
+            r"apt-get reaches no Debian archive \(E: .*\)\. Is this machine online\?.*AF_DEBIAN_MIRROR",
+            id="no network",
+        ),
+        pytest.param(
+            "E: You don't have enough free space in /x/archives/.", "a disk got full .* free 500 MB, or set", id="full"
+        ),
+        pytest.param("E: something else", r"apt-get failed with status 100:\nE: something else", id="unknown"),
+    ],
+)
+def test_what_apt_prints_becomes_a_sentence(output: str, sentence: str) -> None:
+    with pytest.raises(AssertionError, match=sentence):
+        raise AssertionError(debian.why_it_failed("apt-get", 100, output))
+
+
 def test_second_asker_waits_and_gets_the_first_ones_folder(tmp_path: Path) -> None:
     told, waiting, answers = [], threading.Event(), []
 

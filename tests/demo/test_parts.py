@@ -1,0 +1,54 @@
+"""Getting what the demo needs: the first no ends it, unless one goes on."""
+
+import threading
+
+import pytest
+
+from af_hub.demo import parts
+from af_hub.demo.parts import Part, get_parts
+from af_hub.errors import Unavailable
+
+
+@pytest.fixture
+def got(monkeypatch, tmp_path):
+    """Parts of which the first cannot be had and the second waits for that; the names of those that were got."""
+    got, refused = [], threading.Event()
+
+    def refuse(say):
+        refused.set()
+        raise Unavailable("there is none")
+
+    def take(name):
+        def get(say):
+            assert refused.wait(10)
+            got.append(name)
+
+        return get
+
+    made = [Part("first", refuse), *(Part(name, take(name)) for name in ("second", "third", "fourth"))]
+    monkeypatch.setattr(parts, "parts", lambda checkout: made)
+    monkeypatch.setattr(parts, "lacks", lambda wishes: [])
+    return got
+
+
+def test_the_first_no_ends_it(got, tmp_path, capsys):
+    assert get_parts(tmp_path) == ["first"]
+    assert "fourth" not in got
+    assert "first: cannot be had: there is none" in capsys.readouterr().err
+
+
+def test_for_tests_the_rest_is_got(got, tmp_path):
+    assert get_parts(tmp_path, keep_going=True) == ["first"]
+    assert sorted(got) == ["fourth", "second", "third"]
+
+
+def test_what_the_machine_lacks_is_said_before_anything_is_got(got, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parts, "lacks", lambda wishes: ["it has no disk"])
+    assert get_parts(tmp_path) == ["the demo"]
+    assert got == [] and capsys.readouterr().err == "cannot be done here: it has no disk\n"
+
+
+def test_a_mistake_of_ours_is_not_hidden(got, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "parts", lambda checkout: [Part("first", lambda say: {}["nothing"])])
+    with pytest.raises(KeyError):
+        get_parts(tmp_path)
