@@ -54,7 +54,6 @@ async def test_log_in_see_ones_clusters_and_close_one(world, running):
         assert "&lt;b&gt;bold" in page.text and "<b>" not in page.text and "my cluster" in page.text
         assert running in page.text and "1 of 1" in page.text and "Testing ground" in page.text
         assert "Shared: at T2_A the jobs of different people can read each other" in page.text
-        assert "Shared: at T2_A the jobs of different people can read each other" in page.text
         assert "default-src 'none'" in page.headers["content-security-policy"]
         assert not any(token in page.text + str(dict(api.cookies)) for token in world.hub.tokens)
         answer = await api.post(f"clusters/{running}/close", data={"csrf_token": csrf_token(page.text)})
