@@ -173,15 +173,21 @@ def left_out(field: FieldInfo) -> str:
 
 
 class CommandReference(Reference):
-    """Every command of a click group."""
+    """Every command of a click group, and of the groups in it."""
 
     def sections(self, found: click.Group) -> Iterator[tuple[str, str]]:
         """One section a command, in the order of ``--help``."""
-        context = click.Context(found, info_name="af-hub")
-        for name in found.list_commands(context):
-            command = found.get_command(context, name)
-            if command is not None and not command.hidden:
-                yield f"`{context.info_name} {name}`", command_text(command, context, name)
+        return commands_of(found, click.Context(found, info_name="af-hub"))
+
+
+def commands_of(group: click.Group, context: click.Context) -> Iterator[tuple[str, str]]:
+    """Title and text of each command below ``group``."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands_of(command, click.Context(command, info_name=name, parent=context))
+        elif command is not None and not command.hidden:
+            yield f"`{context.command_path} {name}`", command_text(command, context, name)
 
 
 def command_text(command: click.Command, parent: click.Context, name: str) -> str:
