@@ -5,13 +5,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from af_hub.testing.browser import message_of
-from af_hub.testing.hub import RealHub, find_traefik
+from af_hub.testing.hub import HubPlan, RealHub, find_traefik, hub_daemon
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.iam_faults import Kind
 from af_hub.testing.iam_tokens import DemoUser
@@ -319,3 +320,17 @@ def test_pages_that_are_not_there(hub: RealHub, path: str, signed_in: bool) -> N
             in_plain_words(page)
         else:
             assert page.url.path == "/hub/login"
+
+
+def test_hub_does_not_start_with_a_broken_policy(tmp_path: Path) -> None:
+    """It says every mistake, and nothing of Python."""
+    plan = HubPlan(tmp_path / "h", facility=tmp_path / "facility.yaml")
+    plan.facility.write_text("version: 1\nrules: [{name: a, imagse: []}]\n")
+    hub = hub_daemon(plan, {"AF_EXTRA_CONFIG": ""}).start()
+    try:
+        assert hub.process is not None and hub.process.wait(30) == 1
+    finally:
+        hub.stop()
+    log = hub.log.read_text()
+    assert "The hub does not start without a policy" in log and "rules[0].imagse: found an unknown key" in log
+    assert "facility.yaml, line 1, issuers: found nothing" in log and "Traceback" not in log
