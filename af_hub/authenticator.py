@@ -413,6 +413,17 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         """
         return (await self._rights(user.name))[0]
 
+    async def session_token(self, user: User) -> AccessToken:
+        """What this user's session begins with; for the spawner.
+
+        Raises
+        ------
+        LoginRequired, Unavailable
+            As :meth:`TokenKeeper.access_token`.
+        """
+        token: AccessToken = await self.keeper.access_token(user.name)
+        return token
+
     async def condor_token(self, username: str) -> AccessToken:
         """A short token of this user for the pool; for the controller.
 

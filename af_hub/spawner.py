@@ -32,6 +32,7 @@ from af_hub.session.machine import describe_size, free_now
 from af_hub.session.options import Reason, SessionOptions, check_choice, read_form
 from af_hub.session.processes import Identity, marked
 from af_hub.session.supervisor import MARK
+from af_hub.session.tokenfile import TokenFile
 from af_hub.session.xrootd import CACHE, datasets_fragment, xrootd_fragment
 
 PAGE = jinja2.Environment(
@@ -42,6 +43,9 @@ PAGE = jinja2.Environment(
 # Kernels listen on ports of the loopback and tell whatever they print to everybody who connects, unless there are keys for it
 # (jupyter_client 8.10; one that does not know the setting passes over it).
 PRIVATE_KERNELS = ("--KernelManager.transport_encryption=auto",)
+
+AT_HAND_SECONDS = 1.0
+"""For which a session that begins waits for the hub's own token."""
 
 LOOK_SECONDS = 0.1
 """How often a session that starts is looked at."""
@@ -277,18 +281,30 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             self._signpost = random_port()
             fragment = self.describe(options, rights, policy, str(self._folder))
             write_files(self._folder, fragment.files)
+            has_token = await self._leave_token(self._folder)
             home = make_home(
                 Path(self.state_dir) / "home", self.user.name, Path(self.welcome) if self.welcome else None
             )
         except (AFError, OSError) as error:
             self._clean_up()
             self._refuse(f"The session cannot be prepared: {error}", Reason.FACILITY, 500)
-        self._supervisor = self._start_supervisor(python, home, fragment)
+        self._supervisor = self._start_supervisor(python, home, fragment, has_token)
         image, size = options.choice.values()
         self.log.info("session of %s begins: image %s, size %s", self._log_name, image, size)
         self._be_adoptable()
         await self._until_it_answers()
         return self.ip, self.port
+
+    async def _leave_token(self, folder: Path) -> bool:
+        """Put the first access token there if it is at hand; says whether. Else the session waits for its agent to bring it."""
+        asking = asyncio.ensure_future(maybe_future(self.authenticator.session_token(self.user)))
+        # Not cancelled when it takes long: a refresh that was begun has to be written down.
+        asking.add_done_callback(lambda one: one.cancelled() or one.exception())
+        done, _ = await asyncio.wait({asking}, timeout=AT_HAND_SECONDS)
+        if not done or asking.exception() is not None:
+            return False
+        TokenFile(folder / fragments.TOKEN_FILE).replace(asking.result())
+        return True
 
     def _be_adoptable(self) -> None:
         """Record the session before it answers, so that the next hub finds it should this one end now."""
@@ -377,7 +393,9 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
                 )
         return environment / "bin" / "python"
 
-    def _start_supervisor(self, python: Path, home: Path, fragment: SessionFragment) -> Identity | None:
+    def _start_supervisor(
+        self, python: Path, home: Path, fragment: SessionFragment, has_token: bool
+    ) -> Identity | None:
         assert self._folder is not None
         plan = {
             "agent": [*_ours("agent"), "--config", str(self._folder / "agent.json"), "--ready-fd", "{ready_fd}"],
@@ -385,7 +403,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             "server": [str(python), str(python.parent / "jupyterhub-singleuser"), *self.get_args(), *PRIVATE_KERNELS],
             "folder": str(self._folder),
             "home": str(home),
-            "first_token": self.first_token_timeout,
+            "first_token": 0.0 if has_token else self.first_token_timeout,
             "grace": self.stop_timeout / 2,
         }
         environment = self._environment(python, home, fragment)

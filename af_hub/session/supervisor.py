@@ -1,8 +1,9 @@
 """One small process per session where there are no pods: it holds the session agent and the user's server.
 
-It starts the server when the agent says that the token is there (or why not), starts the agent again when it dies, and when the
-server ends or SIGTERM comes it ends everything that came from them and removes the session's folder. Should it be killed itself, agent
-and server get a signal, and the spawner finds the rest by the mark in their environment. It belongs to no hub: a new hub adopts it.
+It starts the agent, and the server when the agent says that the token is there (or why not), or at once where the spawner left one. It
+starts the agent again when it dies, and when the server ends or SIGTERM comes it ends everything that came from them and removes the
+session's folder. Should it be killed itself, agent and server get a signal, and the spawner finds the rest by the mark in their
+environment. It belongs to no hub: a new hub adopts it.
 
 No event loop and no threads: signals arrive on a pipe, and one ``select`` waits for them and for the agent.
 """
@@ -48,7 +49,7 @@ class Plan:
     home
         Where the server starts.
     first_token
-        Seconds that the server waits for the agent at most.
+        Seconds that the server waits for the agent at most; 0 where the token is there already.
     grace
         Seconds that the server has to end by itself.
     """
@@ -125,9 +126,11 @@ class Supervisor:
             os.close(theirs)
         self._forget_ready()
         self._ready, self._born = mine, time.monotonic()
+        log.info("the session agent is started")
 
     def _start_server(self) -> None:
         self.server = self._start(self.plan.server, os.environ, self.plan.home, signal.SIGTERM, [])
+        log.info("the server is started")
 
     @staticmethod
     def _start(

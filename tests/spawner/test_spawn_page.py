@@ -1,17 +1,19 @@
 """The spawn page and what comes back from it, with a policy and an authenticator that only says who somebody is."""
 
+import asyncio
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from jupyterhub.spawner import SpawnException
 
-from af_hub.errors import LoginRequired
+from af_hub.errors import LoginRequired, Unavailable
 from af_hub.iam.claims import Claims
 from af_hub.policy.decide import Rights, decide
 from af_hub.policy.load import read_policy
 from af_hub.policy.model import Policy
 from af_hub.spawner import LocalAFSpawner
+from af_hub.tokens.lifetime import AccessToken
 
 POLICY = """
 version: 1
@@ -38,12 +40,18 @@ class KnownPerson:
 
     def __init__(self, *groups: str) -> None:
         self.groups: tuple[str, ...] | None = groups
+        self.token: AccessToken | None = None
         self.policy: Policy = read_policy(POLICY, "facility.yaml", {})
 
     async def rights_of(self, user: object) -> Rights:
         if self.groups is None:
             raise LoginRequired("Your login has ended; log in again.")
         return decide(self.policy, Claims("https://iam.af-hub.test/", "1", "ada", self.groups))
+
+    async def session_token(self, user: object) -> AccessToken:
+        if self.token is None:
+            raise Unavailable("the IAM does not answer")
+        return self.token
 
 
 class Radios(HTMLParser):
@@ -207,3 +215,23 @@ async def test_unknown_cache_names_the_setting() -> None:
     with pytest.raises(SpawnException, match="facility") as refusal:
         spawner.describe(*(await spawner._checked({})), "/run/x")
     assert "LocalAFSpawner.cache is 'nearest'; facility.yaml has near, far." in refusal.value.message
+
+
+async def test_the_token_is_left_where_the_session_looks_when_it_is_at_hand(tmp_path: Path) -> None:
+    spawner = spawner_of("/cms")
+    assert not await spawner._leave_token(tmp_path) and not list(tmp_path.iterdir())
+    spawner.authenticator.token = AccessToken("a.b.c", 0.0, 60.0)
+    assert await spawner._leave_token(tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert (file.name, file.read_text(), file.stat().st_mode & 0o777) == ("token", "a.b.c", 0o600)
+
+
+async def test_nobody_waits_long_for_a_token_that_is_not_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawner = spawner_of("/cms")
+    monkeypatch.setattr("af_hub.spawner.AT_HAND_SECONDS", 0.01)
+    answer: asyncio.Future[AccessToken] = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(spawner.authenticator, "session_token", lambda _user: answer)
+    assert not await spawner._leave_token(tmp_path)
+    assert not answer.cancelled()
