@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping as Names
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ from af_hub.testing.condor_files import (
     write_certificate,
 )
 from af_hub.testing.condor_master import Master
-from af_hub.testing.process import Daemon, comes_true
+from af_hub.testing.process import Daemon, comes_true, hold_port
 
 if TYPE_CHECKING:
     from af_hub.testing.iam import DemoIAM
@@ -81,6 +82,7 @@ class RealPool:
     hostname: str = "localhost"
     collector: str = ""
     _masters: list[Master] = field(default_factory=list, init=False, repr=False)
+    _ports: ExitStack = field(default_factory=ExitStack, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
@@ -137,6 +139,7 @@ class RealPool:
         for master in self._masters:
             master.stop(grace=keeper.GRACE_SECONDS + 5)
         self._masters.clear()
+        self._ports.close()
 
     def __enter__(self) -> "RealPool":
         return self.start()
@@ -196,20 +199,18 @@ class RealPool:
         self._make_folders(CENTRAL)
         write_private(self.folder / CENTRAL / "etc/passwords.d/POOL", os.urandom(64))
         address_file = self.folder / CENTRAL / "log/.collector_address"
-        variables = {"AF_CENTRAL_MANAGER": f"{self.address}:0", "COLLECTOR_ADDRESS_FILE": str(address_file)}
+        port = self._hold_port()
+        self.collector = f"{self.hostname}:{port}"
+        variables = {"SHARED_PORT_PORT": port, "COLLECTOR_ADDRESS_FILE": str(address_file)}
         files = ["common.conf", "identities.conf", "central-manager.conf"]
         master = self._start_master(CENTRAL, self.address, variables, files)
         master.wait_until(lambda: bool(read_line(address_file)), START_SECONDS)
-        port = read_line(address_file).strip("<>").split("?")[0].rsplit(":", 1)[1]
-        self.collector = f"{self.hostname}:{port}"
-        # Whatever of it is started anew reads this: everybody else knows that port only.
-        fixed = {"AF_CENTRAL_MANAGER": f"{self.address}:{port}", "SHARED_PORT_PORT": port}
-        self._configure(CENTRAL, self.address, {**variables, **fixed}, files)
 
     def _start_access_point(self) -> None:
         self._make_folders(ACCESS)
         write_private(self.folder / ACCESS / "etc/passwords.d/ACCESS-POINT", os.urandom(64))
         variables = {"AF_SCHEDD_NAME": self.schedd, "AF_ACCOUNTING_MAP": str(self.accounting_map)}
+        variables |= {"SHARED_PORT_PORT": self._hold_port()}
         files = ["common.conf", "identities.conf", "access-point.conf"]
         self._configure(ACCESS, self.address, variables, files)
         rights = ("ADVERTISE_SCHEDD", "ADVERTISE_MASTER", "READ")
@@ -220,6 +221,10 @@ class RealPool:
         write_private(self.folder / "operator/etc/tokens.d/operator", "".join(operator))
         write_private(self.reader_token, "".join(self._token(role, "reader", "READ") for role in (CENTRAL, ACCESS)))
         self._start_master(ACCESS, self.address, variables, files)
+
+    def _hold_port(self) -> str:
+        """A port that is ours until we stop, also while nobody listens there: a daemon started anew is found where it was."""
+        return str(self._ports.enter_context(hold_port(host=self.address)).getsockname()[1])
 
     def start_node(self, name: str, site: str, address: str, enter: Sequence[str] = ()) -> None:
         """Start a worker node of a site in the folder ``name``; ``enter`` is a command that runs another one where the node is."""
