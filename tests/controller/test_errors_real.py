@@ -20,8 +20,8 @@ from af_hub.errors import ClusterFailed, PoolAway
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
 GIB = 2**30
-SECONDS = 10
-"""For an error that can be known, on a machine that does other things, too."""
+SECONDS = 15
+"""Ten are promised for an error that can be known; the rest is for a machine that does other things, too."""
 
 IMAGES = """
   gone: {{title: Nowhere, environment: /nowhere}}
@@ -237,14 +237,16 @@ async def test_an_access_point_that_hangs(facility, condor_pool):
 
 
 async def test_an_access_point_that_is_down(facility, condor_pool):
-    with stopped(process_of(condor_pool, "condor_master").pid):
-        process_of(condor_pool, "condor_schedd").kill()
-        cluster = await facility.create()
-        found = await facility.until(cluster, lambda row: row["state"] == "failed", SECONDS)
-    assert "HTCondor's access point does not answer, so nothing was started" in found["reason"]
-    async with asyncio.timeout(60):
-        while not await answers(facility):
-            await asyncio.sleep(0.5)
+    try:
+        with stopped(process_of(condor_pool, "condor_master").pid):
+            process_of(condor_pool, "condor_schedd").kill()
+            cluster = await facility.create()
+            found = await facility.until(cluster, lambda row: row["state"] == "failed", SECONDS)
+        assert "HTCondor's access point does not answer, so nothing was started" in found["reason"]
+    finally:
+        async with asyncio.timeout(60):
+            while not await answers(facility):
+                await asyncio.sleep(0.5)
 
 
 async def answers(facility):
