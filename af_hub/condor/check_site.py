@@ -148,7 +148,7 @@ def describe_neighbour(site: str, machine: str, own: str, other: str) -> str:
         "request_memory": "64MB",
         "request_disk": "10MB",
         "notification": "Never",
-        "leave_in_queue": f"time() - QDate < {20 * LIFE_SECONDS}",
+        "leave_in_queue": f"JobStatus == 4 && time() - QDate < {20 * LIFE_SECONDS}",
         "periodic_remove": f"time() - QDate > {20 * LIFE_SECONDS}",
     }
     return "".join(f"{name} = {value}\n" for name, value in lines.items()) + "queue\n"

@@ -21,6 +21,7 @@ from af_hub.condor.check_site import (
     read_answer,
 )
 from af_hub.errors import PolicyError, Refused, Unavailable
+from af_hub.testing.process import comes_true
 
 FACILITY = Path(__file__).parents[2] / "hub_config" / "facility.yaml"
 ENVIRON = dict.fromkeys(("AF_IAM_DISCOVERY", "AF_IMAGES", "AF_CONDOR_COLLECTOR", "AF_CONDOR_CA_FILE"), "/x") | {
@@ -196,4 +197,4 @@ def test_a_site_without_accounts_is_shared(condor_pool, tmp_path):
     for what in ("sandbox", "environment", "memory", "/tmp"):
         assert f"\nshared  {what} " in f"\n{done.output}", done.output
     assert "facility.yaml says so, too" in done.output
-    assert condor_pool.tool("condor_q", "-all", "-af", "JobStatus").split() in ([], ["3"], ["3", "3"])
+    assert comes_true(lambda: not condor_pool.tool("condor_q", "-all", "-af", "JobStatus").split(), 20, pause=0.2)

@@ -150,6 +150,18 @@ class Job:
 
 
 @pytest.fixture(scope="session")
+def image_python():
+    """The Python of an image, with which jobs run."""
+    return PYTHON
+
+
+@pytest.fixture(scope="session")
+def new_dask_cluster(forwarder):
+    """``new_dask_cluster(folder)``: keys of one more Dask cluster; nothing of it runs."""
+    return lambda folder: DaskCluster(folder, forwarder)
+
+
+@pytest.fixture(scope="session")
 def bokeh():
     """The jobs' Python can draw dashboards."""
     if subprocess.run([PYTHON, "-c", "import bokeh"], capture_output=True).returncode:

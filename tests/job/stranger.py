@@ -16,8 +16,8 @@ from pathlib import Path
 from distributed.comm import connect
 from distributed.security import Security
 
-CROWD = 400  # connections to each port that begin a handshake and stay silent
-SECONDS = 5
+CROWD = 300  # connections to each port that begin a handshake and stay silent
+SECONDS = 3
 REQUEST = b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n"
 DASK = b"\x01" + bytes(15) + b"\x81\xa2op\xa8identity" * 8
 OWN = {"tls_ca_file": "tls-ca.pem", "tls_client_cert": "tls-worker.pem", "tls_client_key": "tls-worker.key"}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PYTHON, DaskCluster
 from cryptography import x509
 from distributed import Client
 from distributed.security import Security
@@ -32,8 +31,8 @@ TLS_ALERT, HANDSHAKE = 21, 22
 class Victim:
     """A Dask cluster as jobs of a pool: scheduler and first worker in one, a second worker in another."""
 
-    def __init__(self, dask_cluster, pool, token, condor_pool):
-        self.dask_cluster, self.pool, self.token = dask_cluster, pool, token
+    def __init__(self, dask_cluster, pool, token, python, condor_pool):
+        self.dask_cluster, self.pool, self.token, self.python = dask_cluster, pool, token, Path(python)
         self.site_folder = condor_pool.folder / SITE
 
     async def submit(self, folder, role, module, **changed):
@@ -44,7 +43,7 @@ class Victim:
             files["second/worker.json"] = files.pop("worker.json")
         names = tuple(name for name in files if "/" not in name)
         job = JobDescription(
-            cluster=self.dask_cluster.id, role=role, site=SITE, python=Path(PYTHON), arguments=(kit.START, module), files=names,
+            cluster=self.dask_cluster.id, role=role, site=SITE, python=self.python, arguments=(kit.START, module), files=names,
             cores=1, memory=3 << 30, lifetime=300, **own,
         )  # fmt: skip
         await self.pool.submit(self.token, describe_job(job), files)
@@ -96,9 +95,9 @@ def token(iam, condor_pool):
 
 
 @pytest.fixture
-async def victim(forwarder, condor_pool, pool, token, tmp_path):
-    dask_cluster = DaskCluster(tmp_path / "victim", forwarder)
-    running = Victim(dask_cluster, pool, token(OWNER), condor_pool)
+async def victim(new_dask_cluster, image_python, condor_pool, pool, token, tmp_path):
+    dask_cluster = new_dask_cluster(tmp_path / "victim")
+    running = Victim(dask_cluster, pool, token(OWNER), image_python, condor_pool)
     dask_cluster.job_kit(tmp_path / "job", bind="")
     await running.submit(tmp_path / "job", "scheduler", "af_hub.job.agent")
     yield running
@@ -106,11 +105,11 @@ async def victim(forwarder, condor_pool, pool, token, tmp_path):
     assert await asyncio.to_thread(comes_true, lambda: not running.sandboxes(), 30)
 
 
-def describe_stranger():
+def describe_stranger(python):
     """A job like those of `af-hub check site`, with another program."""
     lines = describe_neighbour(SITE, "t2-a.af-hub.test", "x", "y").splitlines()
     wanted = {
-        "executable": PYTHON,
+        "executable": python,
         "arguments": quote_arguments([STRANGERS_PROGRAM.name, ADDRESS]),
         "transfer_input_files": ", ".join([STRANGERS_PROGRAM.name, *kit.WORKER_FILES]),
         "request_memory": "256MB",
@@ -130,8 +129,10 @@ async def compute(client, until):
     return longest
 
 
-async def test_the_job_of_another_gets_nothing_from_any_port(victim, forwarder, pool, token, tmp_path):
-    own = DaskCluster(tmp_path / "stranger", forwarder)
+async def test_the_job_of_another_gets_nothing_from_any_port(
+    victim, new_dask_cluster, image_python, pool, token, tmp_path
+):
+    own = new_dask_cluster(tmp_path / "stranger")
     own.job_kit(tmp_path / "stranger" / "kit")
     files = {name: own.keys.path(name).read_bytes() for name in kit.WORKER_FILES}
     files[STRANGERS_PROGRAM.name] = STRANGERS_PROGRAM.read_bytes()
@@ -147,7 +148,7 @@ async def test_the_job_of_another_gets_nothing_from_any_port(victim, forwarder, 
         sockets = victim.listens("unix")
         for address in victim.listens("tcp", of_htcondor=True):
             await check_chirp(address)
-        attack = asyncio.create_task(pool.run(token(STRANGER), describe_stranger(), files, ATTACK_SECONDS))
+        attack = asyncio.create_task(pool.run(token(STRANGER), describe_stranger(image_python), files, ATTACK_SECONDS))
         longest = await compute(client, attack)
         found = json.loads(await attack)
         await asyncio.wait_for(client.wait_for_workers(2), 5)
