@@ -1,5 +1,6 @@
 # What a person types. Each target is a line or two of what it does.
 PYTHON ?= python3
+BENCH_ARGS ?=
 CHECK_ARGS ?=
 TEST_ARGS ?=
 BIN := .venv/bin
@@ -12,7 +13,7 @@ endif
 # Tests of worker nodes with accounts run where there are many. Status 5: TEST_ARGS chose none of them.
 TEST_ACCOUNTS = $(BIN)/python -m af_hub.testing.accounts $(BIN)/python -m pytest -q -m accounts $(TEST_ARGS) || test $$? -eq 5
 
-.PHONY: help setup setup-for-tests demo demo-check test test-fast test-long lint docs clean
+.PHONY: help setup setup-for-tests demo demo-check test test-fast test-long bench lint docs clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' $(MAKEFILE_LIST)
@@ -54,6 +55,9 @@ test-fast: .venv/installed   ## the quick tests, which start no daemons of other
 test-long: setup-for-tests   ## the full matrices too
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not accounts" $(TEST_ARGS)
 	@$(TEST_ACCOUNTS)
+
+bench: setup         ## figures beside what people know, written into docs; about eight minutes, on a quiet machine
+	@$(AS_USER) $(BIN)/python -m tests.bench --write $(BENCH_ARGS)
 
 lint: .venv/installed    ## ruff, mypy, import contracts, docs with warnings as errors
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -20,7 +20,7 @@ extensions = [
     "af_names",
     "af_drawing",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_figures"]
 root_doc = "index"
 nitpicky = False
 
