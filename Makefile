@@ -69,4 +69,4 @@ docs: .venv/installed    ## the documentation, into docs/_build/html
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 
 clean:               ## remove what was made here; the user's cache stays
-	rm -rf .venv .venv.lock .images .demo .demo-* docs/_build
+	rm -rf .venv .venv.lock .images .demo .demo-* .bench-* docs/_build

@@ -15,7 +15,7 @@ FACILITY = {
     "hub": "hub_config/jupyterhub_config.py",
     "controller": "af_hub.controller --listen",
     "forwarder": "af_hub.forwarder.server",
-    "proxy (traefik)": "demo/hub/proxy/rules.toml",
+    "proxy (traefik)": "hub/proxy/rules.toml",
     "mapping": "af_hub.condor.watch",
 }
 SESSION = {
