@@ -233,7 +233,7 @@ class RealPool:
         write_private(self.folder / name / "etc/tokens.d/pool", self._token(CENTRAL, f"site-{site}", *rights))
         variables = {
             "AF_SITE": site,
-            "AF_UPDATE_INTERVAL": "5",
+            "AF_UPDATE_INTERVAL": "2",
             "AF_JOB_ENVIRONMENT": describe_environment(self.worker_environment),
             "NUM_CPUS": str(self.cpus),
             "MEMORY": str(self.memory),

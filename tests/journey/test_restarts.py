@@ -111,10 +111,11 @@ def usable(notebook: Notebook, part: str) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("part", cases(COMPUTING))
-def test_while_a_cluster_computes(notebook, cluster, unharmed, part, record_property):
+def test_while_a_cluster_computes(notebook, cluster, unharmed, part, record_testsuite_property):
     flag = notebook.start_computing()
     at = kill(notebook.place, part)
-    record_property("usable_seconds", until(usable(notebook, part), f"{part} is usable again", at))
+    back = until(usable(notebook, part), f"{part} is usable again", at)
+    record_testsuite_property(f"computing, {part} usable again after seconds", round(back, 1))
     if part == "proxy":
         notebook.kernel.connect()
     outcome = notebook.result(flag)
@@ -150,13 +151,14 @@ def moment(notebook: Notebook, part: str, known: set[str]) -> Callable[[], bool]
 
 
 @pytest.mark.parametrize("part", cases(CREATING))
-def test_while_a_cluster_is_made(notebook, unharmed, part, record_property):
+def test_while_a_cluster_is_made(notebook, unharmed, part, record_testsuite_property):
     known = {row["id"] for row in notebook.rows()}
     now = moment(notebook, part, known)
     notebook.create()
     assert comes_true(now, 20, pause=0.002), "its work has begun"
     at = kill(notebook.place, part)
-    record_property("usable_seconds", until(usable(notebook, part), f"{part} is usable again", at))
+    back = until(usable(notebook, part), f"{part} is usable again", at)
+    record_testsuite_property(f"creating, {part} usable again after seconds", round(back, 1))
     if part == "proxy":
         notebook.kernel.connect()
     made = notebook.created()
@@ -188,12 +190,11 @@ def test_a_new_session_reaches_the_cluster_of_the_one_before(place):
 
 
 @pytest.mark.parametrize("part", ["IAM", "cache", "mapping"])
-def test_the_others_come_back_as_they_were(place, part, record_property):
+def test_the_others_come_back_as_they_were(place, part, record_testsuite_property):
     """Everybody can log in, data are read through the cache, and an account of the pool is what the policy says."""
     at = kill(place, part)
-    record_property(
-        "usable_seconds", until(lambda: bool(find(place, part)) and serves(place, part), f"{part} is back", at)
-    )
+    back = until(lambda: bool(find(place, part)) and serves(place, part), f"{part} is usable again", at)
+    record_testsuite_property(f"{part} usable again after seconds", round(back, 1))
 
 
 def serves(place: Place, part: str) -> bool:
