@@ -415,7 +415,7 @@ def saying_what_to_change(folder: Path) -> Iterator[None]:
 
 def watch(console: Console, facility: Facility) -> None:
     """Until interrupted: start again what ends by itself, and say so."""
-    revival = Revival(console.print)
+    revival = Revival(console.print, obstacle=lambda: full_disk(facility.folder, NO_SPACE))
     terminal = sys.stdin is not None and sys.stdin.isatty()
     while True:
         time.sleep(LOOK_SECONDS)

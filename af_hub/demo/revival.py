@@ -49,19 +49,33 @@ class Revival:
         Takes a sentence for the person at the console.
     clock
         Seconds.
+    obstacle
+        Why nothing can be started now, as a sentence; empty when it can. Deaths while there is one say nothing of a part.
     """
 
-    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._say, self._clock = say, clock
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        obstacle: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._say, self._clock, self._obstacle = say, clock, obstacle
         self._lives: dict[str, Life] = {}
+        self._hindered = False
 
     def look(self, parts: Iterable[Daemon]) -> None:
         """See who has died, and start those whose time has come; returns at once."""
+        obstacle = self._obstacle()
+        if obstacle and not self._hindered:
+            self._say(f"[red]{obstacle}[/]. Parts that end now are started again afterwards.")
+        self._hindered = bool(obstacle)
         for part in parts:
             life = self._lives.setdefault(part.name, Life(self._clock()))
             if not part.alive() and life.due is None and not life.given_up:
                 self._note_death(part, life)
-            if life.due is not None and self._clock() >= life.due:
+            if self._hindered:
+                life.deaths = 0
+            elif life.due is not None and self._clock() >= life.due:
                 self._start(part, life)
 
     def _note_death(self, part: Daemon, life: Life) -> None:

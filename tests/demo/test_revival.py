@@ -36,9 +36,9 @@ class Watched:
     """One part with its revival, and a clock that goes when it is told to."""
 
     def __init__(self, folder, argv):
-        self.now, self.said = 0.0, []
+        self.now, self.said, self.obstacle = 0.0, [], ""
         self.part = Daemon("hub", argv, folder / "log").start()
-        self.revival = Revival(self.said.append, lambda: self.now)
+        self.revival = Revival(self.said.append, lambda: self.now, lambda: self.obstacle)
 
     def look(self):
         self.revival.look([self.part])
@@ -96,6 +96,21 @@ def test_what_dies_again_and_again_is_given_up_with_a_sentence(watched):
     assert not one.part.alive()
     assert len(one.said) == 2
     assert "has ended 6 times in a row" in one.said[1] and "exit status 7" in one.said[1] and "log" in one.said[1]
+
+
+def test_nobody_is_given_up_for_an_obstacle(watched):
+    one = watched(DIES)
+    one.obstacle = "The disk is full"
+    for _ in range(3 * DEATHS_AT_MOST):
+        one.part.process.wait(5)
+        one.look()
+        one.now += 20
+    assert not one.part.alive()
+    assert one.said[0].startswith("[red]The disk is full[/]. Parts that end now") and len(one.said) == 2
+
+    one.obstacle, one.part.argv = "", LIVES
+    one.look()
+    assert one.part.alive() and len(one.said) == 2
 
 
 def test_what_a_dead_part_left_running_is_ended(watched, tmp_path):

@@ -282,3 +282,17 @@ def test_a_disk_that_gets_full_ends_nothing_and_is_told(small_disk):
                 lambda: api.get(f"clusters/{made['id']}").json()["state"] == "closed", "the cluster is closed", 30
             )
     assert running.alive() and "has ended" not in running.log_tail()
+
+
+@pytest.mark.long
+def test_htcondor_ends_on_a_full_disk_and_comes_back(small_disk):
+    """Its daemons end when they cannot write their logs."""
+    running, facts, folder = small_disk
+    with full(folder):
+        assert comes_true(lambda: "condor_master of T2_A has ended" in running.log_tail(50), 120, pause=0.2)
+    with closing(sign_in(facts["url"], "cms-analyst")) as browser:
+        headers = {"Authorization": f"Bearer {hub_token(browser, 'cms-analyst')}"}
+        with httpx.Client(base_url=f"{facts['url']}services/af-controller/api/", headers=headers, timeout=60) as api:
+            sites = lambda: api.get("sites").json()  # noqa: E731
+            assert comes_true(lambda: all(site["cores_free"] for site in sites()), 60, pause=0.5), sites()
+    assert "in a row" not in running.log_tail(50)
