@@ -15,6 +15,7 @@ import pytest_asyncio
 from real_facility import COLLEAGUE, open_facility
 
 from af_hub.client.remote import RemoteHTCondor
+from af_hub.condor.jobstatus import JobState
 from af_hub.errors import ClusterFailed, PoolAway
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
@@ -152,11 +153,13 @@ async def test_what_it_waits_for(facility):
 
 
 async def waiting_job(facility):
-    """A cluster that waits for good, and its job's number."""
+    """A cluster that waits for good, and its job's number: HTCondor itself holds the job while its files are spooled."""
     cluster = await facility.create(site="T2_C")
-    await facility.until(cluster, lambda row: row["state"] == "queued", 30)
-    (number,) = [job.id for job in await facility.jobs() if job.cluster == cluster["id"]]
-    return cluster, number
+    async with asyncio.timeout(30):
+        while True:
+            for job in await facility.jobs():
+                if job.cluster == cluster["id"] and job.state is JobState.IDLE:
+                    return cluster, job.id
 
 
 @pytest.mark.parametrize(
