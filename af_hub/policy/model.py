@@ -98,11 +98,11 @@ class Condor(Part):
 
 
 class Limits(Part):
-    """Over all Dask clusters of a user."""
+    """For Dask clusters; what several of one person take together is limited by their number only, in this version."""
 
-    clusters: int = Field(gt=0, description="How many Dask clusters.")
-    cores: int = Field(gt=0, description="Cores of all their workers.")
-    memory: Bytes = Field(description="Memory of all their workers, as in `32 GiB`.")
+    clusters: int = Field(gt=0, description="How many Dask clusters somebody may have at a time.")
+    cores: int = Field(gt=0, description="Cores of all workers of one Dask cluster.")
+    memory: Bytes = Field(description="Memory of all workers of one Dask cluster, as in `32 GiB`.")
     lifetime: Seconds = Field(description="The longest that one Dask cluster may live.")
 
 
