@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import re
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode, urlsplit
@@ -23,7 +24,7 @@ from jupyterhub.utils import url_path_join
 from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthenticator, OAuthLoginHandler
 from tornado import web
 from traitlets import Any as AnyTrait
-from traitlets import Integer, List, TraitError, Unicode, default, validate
+from traitlets import Integer, TraitError, Unicode, default, validate
 
 from af_hub.errors import AFError, LoginRequired, PolicyError, Refused, Unavailable
 from af_hub.iam.claims import Claims, read_claims
@@ -31,7 +32,7 @@ from af_hub.iam.discovery import Discovery, Metadata
 from af_hub.iam.endpoint import IAMClient
 from af_hub.policy.decide import Rights, decide
 from af_hub.policy.load import PolicyFile, policy_file
-from af_hub.policy.model import Policy
+from af_hub.policy.model import Policy, Tokens
 from af_hub.policy.watch import keep_current
 from af_hub.tokens.endpoint import HANDLERS
 from af_hub.tokens.keeper import Purpose, TokenKeeper
@@ -208,35 +209,6 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         """,
     ).tag(config=True)
 
-    session_scopes = List(
-        Unicode(),
-        ["openid", "profile", "email", "wlcg.groups", "storage.read:/"],
-        help="""
-        Scopes of the access tokens that sessions get. ``openid`` must be among them: the hub
-        asks the IAM with these tokens who somebody is now.
-
-        Anything that a session's token may do, every program in the session may do. Scopes of
-        HTCondor are left out, because the controller gets its own short tokens.
-
-        Example, for people who use HTCondor's own commands in their sessions::
-
-            c.IAMAuthenticator.session_scopes = ["openid", "profile", "wlcg.groups", "compute.read"]
-        """,
-    ).tag(config=True)
-
-    condor_scopes = List(
-        Unicode(),
-        ["compute.read", "compute.modify", "compute.create", "compute.cancel", "wlcg.groups"],
-        help="""
-        Scopes of the tokens with which the controller acts at the pool for somebody. Their
-        audience is that of the pool in ``facility.yaml``; the IAM decides how long they live.
-
-        Example::
-
-            c.IAMAuthenticator.condor_scopes = ["condor:/READ", "condor:/WRITE", "wlcg.groups"]
-        """,
-    ).tag(config=True)
-
     auth_refresh_age = Integer(
         300,
         help="""
@@ -272,7 +244,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         if not keys:
             raise PolicyError("the token keeper has no key: set c.CryptKeeper.keys, or JUPYTERHUB_CRYPT_KEY")
         clients = {self.client.discovery.issuer: self.client}
-        return TokenKeeper(Store(Path(self.database), keys), clients, Purpose(" ".join(self.session_scopes)))
+        return TokenKeeper(Store(Path(self.database), keys), clients, Purpose(" ".join(self._tokens.session.scopes)))
 
     @default("client_secret")
     def _default_client_secret(self) -> str:
@@ -280,7 +252,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
 
     @default("scope")
     def _default_scope(self) -> list[str]:
-        return list(dict.fromkeys([*self.session_scopes, *self.condor_scopes, "offline_access"]))
+        return list(dict.fromkeys([*self._tokens.session.scopes, *self._tokens.condor.scopes, "offline_access"]))
 
     @default("login_service")
     def _default_login_service(self) -> str:
@@ -314,6 +286,11 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         """The policy in force."""
         policy: Policy = self.policy_source.current()
         return policy
+
+    @property
+    def _tokens(self) -> Tokens:
+        """Which tokens the policy wants for people of the issuer."""
+        return self.policy.tokens_of(self.policy.issuers[0].issuer)
 
     def get_handlers(self, app: Any) -> list[tuple[str, type[BaseHandler]]]:
         """Our endpoint beside oauthenticator's; JupyterHub asks once, when its loop runs, so the keeper begins here."""
@@ -442,7 +419,8 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         audiences = " ".join(
             sorted({self.policy.pools[self.policy.sites[site].pool].audience for site in rights.sites})
         )
-        token: AccessToken = await self.keeper.purpose_token(username, Purpose(" ".join(self.condor_scopes), audiences))
+        scopes = self.policy.tokens_of(claims.issuer).condor.scopes
+        token: AccessToken = await self.keeper.purpose_token(username, Purpose(" ".join(scopes), audiences))
         return token
 
     async def _rights(self, username: str) -> tuple[Rights, Claims]:
@@ -455,7 +433,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
                 login=False,
                 refusal=f"{claims.username} is blocked at this facility; ask {self.policy.facility.contact}.",
             )
-        return decide(self.policy, claims)
+        return decide(self.policy, claims, time.time())
 
     def _model(self, claims: Claims, rights: Rights) -> dict[str, Any]:
         """What JupyterHub learns of somebody. The admin flag is never set: it would open everybody's account."""

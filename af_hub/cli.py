@@ -7,6 +7,7 @@ Exit status: 0 yes or done, 1 it failed, 2 mistyped, 3 no (``explain``: the logi
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TextIO
 
@@ -92,7 +93,7 @@ def explain(
     except PolicyError as error:
         raise PolicyError(f"{error}\n{NOT_IN_FORCE}") from error
     claims, source = people.find_claims(policy, username, claims_file, groups, database, users_file)
-    rights = decide(policy, claims)
+    rights = decide(policy, claims, time.time())
     click.echo(in_words(policy, claims, rights, source))
     sys.exit(0 if rights.login else NO)
 

@@ -19,7 +19,7 @@ TYPE_CHECKING = False  # as in typing, whose import takes longer than all the re
 if TYPE_CHECKING:
     from typing import Any
 
-EMPTY = '{"version": 1, "people": {}, "login": [], "refused": [], "rules": []}\n'
+EMPTY = '{"version": 2, "people": {}, "prefixes": {}, "login": [], "login_people": [], "refused": [], "rules": []}\n'
 ACCOUNT = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
 # What daemons, operators and HTCondor itself are called in the pool (hub_config/condor): no account of a person.
 RESERVED = re.compile(
@@ -33,24 +33,24 @@ def may_be_account(name: str) -> bool:
     return bool(ACCOUNT.match(name)) and not RESERVED.match(name)
 
 
-def groups_of(payload: dict[str, Any]) -> set[str]:
-    """Groups of either profile with one leading slash; empty when there are none or they are no list of names."""
+def groups_of(payload: dict[str, Any], prefix: str = "") -> set[str]:
+    """Groups of either profile with one leading slash, below ``prefix``; empty when there are none or they are no list of names."""
     found = payload.get("wlcg.groups", payload.get("groups"))
     if not isinstance(found, list) or not all(isinstance(group, str) for group in found):
         return set()
-    return {"/" + group.strip().strip("/") for group in found if group.strip("/ ")}
+    return {prefix + "/" + group.strip().strip("/") for group in found if group.strip("/ ")}
 
 
 def map_account(table: dict[str, Any], payload: dict[str, Any]) -> str | None:
     """The account of whoever the payload of a verified token speaks of, or None."""
-    if table.get("version") != 1:
+    if table.get("version") != 2:
         return None
     username = table["people"].get(f"{payload['iss']},{payload['sub']}")
-    groups = groups_of(payload)
-    if username is None or not groups.intersection(table["login"]):
+    groups = groups_of(payload, table["prefixes"].get(payload["iss"], ""))
+    if username is None or not (groups.intersection(table["login"]) or username in table["login_people"]):
         return None
     for rule in table["rules"]:
-        if groups.intersection(rule["groups"]):
+        if groups.intersection(rule["groups"]) or username in rule["people"]:
             account: str = rule["account"].replace("{username}", username)
             return account if may_be_account(account) and account not in table["refused"] else None
     return None

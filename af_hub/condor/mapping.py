@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from af_hub.condor.mapper import may_be_account
 from af_hub.errors import PolicyError
-from af_hub.policy.decide import CondorRights, condor_rights
+from af_hub.policy.decide import CondorRights, condor_rights, people_of, rules_in_force
 from af_hub.policy.model import Policy
 
 
@@ -59,21 +59,29 @@ def read_people(text: str) -> list[Person]:
         raise PolicyError(f"the list of people cannot be read: {wanted} ({type(error).__name__})") from error
 
 
-def compile_mapping(policy: Policy, people: Iterable[Person]) -> Mapping:
-    """Table and accounting map for these people; somebody of an issuer that the policy does not know is left out."""
+def compile_mapping(policy: Policy, people: Iterable[Person], now: float) -> Mapping:
+    """Table and accounting map for these people at the instant ``now``, which overrides depend on.
+
+    Somebody of an issuer that the policy does not know is left out.
+    """
     known = {issuer.issuer for issuer in policy.issuers}
     ours = sorted((person for person in set(people) if person.issuer in known), key=attrgetter("issuer", "subject"))
-    rules = [rule.condor for rule in policy.rules if rule.condor]
-    given = {
-        (person, rights) for person in ours for rule in policy.rules if (rights := condor_rights(rule, person.username))
-    }
-    refused = refuse(given, {rule.account for rule in rules if rule.shared_account})
+    in_force = rules_in_force(policy, now)
+    rules = [rule for rule in in_force if rule.condor]
+    given = {(person, rights) for person in ours for rule in rules if (rights := condor_rights(rule, person.username))}
+    refused = refuse(given, {rule.condor.account for rule in rules if rule.condor and rule.condor.shared_account})
     table = {
-        "version": 1,
+        "version": 2,
         "people": {f"{person.issuer},{person.subject}": person.username for person in ours},
-        "login": sorted({group for rule in policy.rules if rule.login for group in rule.groups}),
+        "prefixes": {issuer.issuer: issuer.groups_prefix for issuer in policy.issuers if issuer.groups_prefix},
+        "login": sorted({group for rule in in_force if rule.login for group in rule.groups}),
+        "login_people": sorted({name for rule in in_force if rule.login for name in people_of(rule)}),
         "refused": list(refused),
-        "rules": [{"groups": rule.groups, "account": rule.condor.account} for rule in policy.rules if rule.condor],
+        "rules": [
+            {"groups": rule.groups, "people": people_of(rule), "account": rule.condor.account}
+            for rule in rules
+            if rule.condor
+        ],
     }
     charged = {
         f"* {rights.account} {rights.accounting_group}\n" for _, rights in given if rights.account not in refused

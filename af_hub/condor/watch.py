@@ -10,6 +10,7 @@ writing is left alone.
 
 import argparse
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from pathlib import Path
 from af_hub.condor.mapping import compile_mapping, read_people
 from af_hub.errors import PolicyError, Unavailable
 from af_hub.files import RestingFile, stamp
+from af_hub.policy.decide import next_change
 from af_hub.policy.load import read_policy
 from af_hub.ready import say_ready
 
@@ -61,11 +63,12 @@ class Watch:
     _files: dict[Path, RestingFile] = field(default_factory=dict, init=False)
     _contents: dict[Path, bytes] = field(default_factory=dict, init=False)
     _due: bool = field(default=False, init=False)
+    _change_at: float = field(default=math.inf, init=False)
 
     def look(self) -> None:
-        """Compile again when a file changed, and tell the access point when its map changed."""
+        """Compile again when a file changed, or an override begins or ends, and tell the access point when its map changed."""
         news = [self._news(path) for path in (self.policy, self.people)]
-        if any(news):
+        if any(news) or self.clock() >= self._change_at:
             self._compile()
         if self._due:
             try:
@@ -96,10 +99,12 @@ class Watch:
             people = read_people(self._contents[self.people].decode())
             # Addresses of other services may stand in the policy as ${NAME}; none of them matters here.
             policy = read_policy(self._contents[self.policy], str(self.policy), os.environ, lenient=True)
-            mapping = compile_mapping(policy, people)
         except (PolicyError, UnicodeDecodeError) as error:
             log.error("table and map are kept as they were, since the edit is wrong:\n%s", error)
             return
+        now = self.clock()
+        self._change_at = next_change(policy, now)
+        mapping = compile_mapping(policy, people, now)
         for account in mapping.refused:
             log.warning("nobody gets the account %s: it is HTCondor's own, or two people would have it", account)
         if replace(self.into / TABLE, mapping.table):

@@ -60,7 +60,7 @@ class Parts:
 
     async def rights(self, username: str) -> Rights:
         """What the policy gives now, from the claims recorded last."""
-        return decide(self.policy.current(), await self.hub.claims(username))
+        return decide(self.policy.current(), await self.hub.claims(username), self.clock())
 
     def own(self, cluster: str, owner: str) -> Cluster:
         """A cluster of this person.

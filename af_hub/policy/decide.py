@@ -1,10 +1,11 @@
 """What the policy gives one person. The hub, the controller, the access point and ``af-hub explain`` all ask here."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 from af_hub.iam.claims import USERNAME, Claims
-from af_hub.policy.model import Limits, Policy, Rule
+from af_hub.policy.model import Limits, Override, Policy, Rule
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,18 @@ class Rights:
     because: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def decide(policy: Policy, claims: Claims) -> Rights:
-    """The rights of ``claims``: lists add up over all rules that match, ``condor`` and ``limits`` come from the first that has them.
+def decide(policy: Policy, claims: Claims, now: float) -> Rights:
+    """The rights of ``claims`` at the instant ``now`` (Unix seconds), which overrides depend on.
 
-    Somebody who may not log in has no right at all, whatever other rules say.
+    Lists add up over all rules that match, ``condor`` and ``limits`` come from the first that has them; overrides in force stand
+    before the rules. Somebody who may not log in has no right at all, whatever other rules say.
     """
     if claims.issuer not in {issuer.issuer for issuer in policy.issuers}:
         return Rights(
             login=False, refusal=f"{claims.username} comes from {claims.issuer}, which this facility does not know."
         )
-    rules = [rule for rule in policy.rules if set(rule.groups) & set(claims.groups)]
+    groups = set(facility_groups(policy, claims))
+    rules = [rule for rule in rules_in_force(policy, now) if matches(rule, claims.username, groups)]
     if not any(rule.login for rule in rules):
         return Rights(login=False, refusal=_refusal(policy, claims))
     condor = next((rule for rule in rules if rule.condor), None)
@@ -75,6 +78,34 @@ def decide(policy: Policy, claims: Claims) -> Rights:
         limits=limits.limits if limits else None,
         because={right: names for right, names in because.items() if names},
     )
+
+
+def rules_in_force(policy: Policy, now: float) -> list[Rule]:
+    """What counts at this instant, in order: overrides, then rules."""
+    return [*(override for override in policy.overrides if override.in_force(now)), *policy.rules]
+
+
+def next_change(policy: Policy, now: float) -> float:
+    """When the next override begins or ends (Unix seconds); infinity when none does."""
+    instants = (edge.timestamp() for one in policy.overrides for edge in (one.begins, one.until) if edge)
+    return min((instant for instant in instants if instant > now), default=math.inf)
+
+
+def facility_groups(policy: Policy, claims: Claims) -> tuple[str, ...]:
+    """The groups of ``claims`` as the rules write them: with the prefix of their issuer."""
+    issuer = policy.issuer(claims.issuer)
+    prefix = issuer.groups_prefix if issuer else ""
+    return tuple(prefix + group for group in claims.groups)
+
+
+def matches(rule: Rule, username: str, groups: Set[str]) -> bool:
+    """Whether the rule speaks of this person."""
+    return not groups.isdisjoint(rule.groups) or username in people_of(rule)
+
+
+def people_of(rule: Rule) -> list[str]:
+    """Whom the rule names; only an override names people."""
+    return rule.people if isinstance(rule, Override) else []
 
 
 def condor_rights(rule: Rule, username: str) -> CondorRights | None:

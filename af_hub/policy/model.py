@@ -4,29 +4,48 @@ Everything is denied that no rule gives. An unknown key is an error, so that a m
 """
 
 import re
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from af_hub.policy.units import read_bytes, read_seconds
+from af_hub.policy.units import read_bytes, read_instant, read_quota, read_seconds
 
 NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
 GROUP = r"^/[^\s/]+(/[^\s/]+)*$"
+PREFIX = r"^(/[^\s/]+(/[^\s/]+)*)?$"
 ISSUER = r"^https://[^\s/]+"
 CACHE = r"^(roots?://[^\s/]+|\$\{.*)"
+SCOPE = r"^[\x21\x23-\x5b\x5d-\x7e]+$"
+USER = r"^[a-z][a-z0-9_.-]{0,62}$"
+PAGE = r"^https?://[^\s/]+"
+HELP = r"^(https?://[^\s/]+.*/)?$"
+CHARGED = r"^[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*$"
 PATTERNS = {
     NAME: "a name: a letter, then letters, digits, `_`, `.`, `-`, 63 at most; rename it",
     GROUP: "the path of a group; write it with a slash in front and none behind, as in `/cms/itcms`",
+    PREFIX: "the path of a group, or nothing; write it with a slash in front and none behind, as in `/cms`",
     ISSUER: "the address of an IAM; write it as its tokens do, as in `https://iam.example.org/`",
     CACHE: "the address of a cache; write it as in `root://cache.example.org:1094`",
+    SCOPE: "one scope (RFC 6749, section 3.3); write each as an entry of its own",
+    USER: "a user name of the hub: small letters, digits, `_`, `.`, `-`, a letter first; write it as in `ada`",
+    HELP: "the address of a folder of web pages, or nothing; write it with a slash behind, as in `https://hub.example.org/docs/`",
+    CHARGED: "small words with dots between; write it as HTCondor does, as in `cms.itcms`",
+    PAGE: "the address of a web page; write it as in `https://iam.example.org/aup`",
 }
 """What a text must look like, and how a person is told."""
 
 Bytes = Annotated[int, BeforeValidator(read_bytes), Field(gt=0)]
 Seconds = Annotated[int, BeforeValidator(read_seconds), Field(gt=0)]
+Instant = Annotated[datetime, BeforeValidator(read_instant)]
+Quota = Annotated[int | float, BeforeValidator(read_quota)]
 Name = Annotated[str, Field(pattern=NAME)]
 Group = Annotated[str, Field(pattern=GROUP)]
+Scope = Annotated[str, Field(pattern=SCOPE)]
+User = Annotated[str, Field(pattern=USER)]
+AccountingGroupName = Annotated[str, Field(pattern=CHARGED)]
+Way = Literal["refresh", "exchange", "hub"]
 
 ACCOUNT_TEMPLATE = re.compile(r"(?:[a-z][a-z0-9_-]*)?(?:\{username\})?[a-z0-9_-]*\Z")
 ACCOUNTING_GROUP = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*\Z")
@@ -43,21 +62,105 @@ class Facility(Part):
 
     name: str = Field(description="What the place is called.")
     contact: str = Field(description="Whom to ask; a mail address or a web page.")
+    help: str = Field(
+        "", pattern=HELP, description="Where these pages are for your people; refusals link there. No links when empty."
+    )
+
+
+class SessionToken(Part):
+    """The access tokens of sessions, got by refresh."""
+
+    scopes: list[Scope] = Field(
+        ["openid", "profile", "email", "wlcg.groups", "storage.read:/"],
+        description="`openid` must be among them: the hub asks the IAM with these tokens who somebody is now. "
+        "Whatever such a token may do, every program in the session may do.",
+    )
+
+    @field_validator("scopes")
+    @classmethod
+    def _with_openid(cls, found: list[str]) -> list[str]:
+        if "openid" not in found:
+            raise ValueError(
+                "found scopes without `openid`, wanted it among them, since the hub asks the IAM with these tokens "
+                "who somebody is; add it"
+            )
+        return found
+
+
+class CondorToken(Part):
+    """The short tokens with which the controller acts at the pool for somebody; their audience is the pool's."""
+
+    by: Way = Field(
+        "refresh",
+        description="How the hub gets one: a refresh with fewer scopes, a token exchange (RFC 8693), or signed by the hub itself.",
+    )
+    scopes: list[Scope] = Field(
+        ["compute.read", "compute.modify", "compute.create", "compute.cancel", "wlcg.groups"],
+        min_length=1,
+        description="What they allow; a pool may want `condor:/READ` and `condor:/WRITE` instead.",
+    )
+    lifetime: Seconds = Field(600, description="How long one is good, where the hub has a say.")
+
+
+class StorageToken(Part):
+    """What worker nodes and plain batch jobs read data with."""
+
+    by: Way = Field("refresh", description="How the hub gets one, as for `condor`.")
+    scopes: list[Scope] = Field(["storage.read:/"], min_length=1, description="What they allow.")
+    audience: str = Field("", description="Who shall take them; anybody when empty.")
+    lifetime: Seconds = Field(3600, description="How long one is good, where the hub has a say.")
+
+
+class Tokens(Part):
+    """For each purpose: how the hub gets a token, and what it may do."""
+
+    session: SessionToken = Field(default_factory=SessionToken, description="What sessions get.")
+    condor: CondorToken = Field(default_factory=CondorToken, description="What the controller uses at the pool.")
+    storage: StorageToken | None = Field(
+        None, description="What worker nodes and batch jobs get; without it, the session's token."
+    )
 
 
 class Issuer(Part):
     """An INDIGO IAM, or another OpenID provider that speaks the WLCG or the IAM profile."""
 
+    name: Name = Field("iam", description="Short, for addresses and metrics; with several issuers each has its own.")
+    title: str = Field("", description="What people read on the login page; the name when empty.")
     issuer: str = Field(description="Exactly the `iss` of its tokens, with its slash.", pattern=ISSUER)
     discovery: str = Field(
         "",
         description="Where its configuration is read; `.well-known/openid-configuration` below the issuer when empty.",
+    )
+    client_id: str = Field("", description="The hub's client there; `c.IAMAuthenticator.client_id` when empty.")
+    client_secret_file: str = Field(
+        "",
+        description="File with that client's secret, mode 0600; `c.IAMAuthenticator.client_secret_file` when empty.",
+    )
+    groups_prefix: str = Field(
+        "",
+        pattern=PREFIX,
+        description="Put before each of its groups, as in `/cms`, so that groups of two issuers never mean the same by chance.",
+    )
+    tokens: Tokens | None = Field(
+        None, description="What is other than in the facility's `tokens` for people of this issuer, key by key."
     )
 
     @property
     def discovery_url(self) -> str:
         """Where its configuration is read (OpenID Connect Discovery 1.0, section 4)."""
         return self.discovery or self.issuer.rstrip("/") + "/.well-known/openid-configuration"
+
+    @property
+    def label(self) -> str:
+        """What people read."""
+        return self.title or self.name
+
+
+class Agreement(Part):
+    """What people of an issuer must have signed there (its AUP)."""
+
+    url: str = Field(pattern=PAGE, description="Where it is signed; refusals name it.")
+    title: str = Field("the acceptable use policy", description="What refusals call it.")
 
 
 class Condor(Part):
@@ -122,6 +225,60 @@ class Rule(Part):
     limits: Limits | None = Field(None, description="How much; without limits there are no Dask clusters.")
 
 
+class Override(Rule):
+    """A rule for some time, put before all others: in force while `from` <= now < `until`."""
+
+    groups: list[Group] = Field([], description="As in a rule. It needs `groups` or `people`, or both.")
+    people: list[User] = Field([], description="User names of the hub; somebody named here needs none of the groups.")
+    begins: Instant | None = Field(
+        None,
+        alias="from",
+        description="When it comes into force, as in `2026-12-01T08:00:00+01:00`; at once without it.",
+    )
+    until: Instant = Field(description="When it ends, with its zone, as in `2026-12-05T18:00:00+01:00`.")
+    reason: str = Field(min_length=1, description="Why; stands in the log when it comes into force and when it ends.")
+
+    @model_validator(mode="after")
+    def _for_somebody_and_some_time(self) -> Self:
+        if not self.groups and not self.people:
+            raise ValueError(
+                "found neither groups nor people, wanted one of them; add `groups: [...]` or `people: [...]`"
+            )
+        if self.begins and self.begins >= self.until:
+            raise ValueError(
+                f"found a `from` ({self.begins.isoformat()}) that is not before `until` ({self.until.isoformat()}); "
+                "write the earlier of them first"
+            )
+        return self
+
+    def in_force(self, now: float) -> bool:
+        """Whether it counts at this instant (Unix seconds)."""
+        return (self.begins is None or self.begins.timestamp() <= now) and now < self.until.timestamp()
+
+
+class Announcement(Part):
+    """What everybody reads at the head of the hub's pages for some time."""
+
+    text: str = Field(min_length=1, description="One or two sentences.")
+    until: Instant = Field(description="When it goes, with its zone, as in `2026-12-05T18:00:00+01:00`.")
+    level: Literal["info", "warning"] = Field("info", description="How loud.")
+
+
+class AccountingGroup(Part):
+    """What HTCondor's negotiator gives to those who are charged to this group."""
+
+    quota: Quota | None = Field(
+        None, description="A share of the pool, as in `0.4`, or a number of slots, as in `40`; no quota without it."
+    )
+    surplus: bool = Field(False, description="May take more than its quota while nobody else wants it.")
+    priority_factor: float | None = Field(
+        None,
+        ge=1,
+        allow_inf_nan=False,
+        description="The larger, the later its jobs start; HTCondor's own (1000) without it.",
+    )
+
+
 class Image(Part):
     """What a session, a scheduler and workers run in."""
 
@@ -175,9 +332,42 @@ class Policy(Part):
     version: int = Field(1, ge=1, le=1, description="Of this form of the file.")
     facility: Facility = Field(description="What people are told about the place.")
     issuers: list[Issuer] = Field(min_length=1, description="Whose tokens count.")
+    tokens: Tokens = Field(
+        default_factory=Tokens, description="Which tokens the hub gets for whom; an issuer may say otherwise."
+    )
+    agreements: dict[Name, Agreement] = Field({}, description="What must be signed, by the issuer's name.")
     rules: list[Rule] = Field(description="Who gets what, in order.")
+    overrides: list[Override] = Field([], description="Rules for some time, put before the others.")
+    announcements: list[Announcement] = Field([], description="What everybody reads for some time.")
+    accounting_groups: dict[AccountingGroupName, AccountingGroup] = Field(
+        {}, description="Quota and priority of those whom `condor.accounting_group` names."
+    )
     images: dict[Name, Image] = Field(description="What sessions and jobs run in.")
     sizes: dict[Name, Size] = Field(description="How much a session gets.")
     pools: dict[Name, Pool] = Field({}, description="HTCondor pools.")
     sites: dict[Name, Site] = Field({}, description="Where Dask clusters can run.")
     caches: dict[Name, Cache] = Field({}, description="XRootD caches.")
+
+    def issuer(self, issuer: str) -> Issuer | None:
+        """The issuer with this ``iss``; None for one that the facility does not know."""
+        return next((one for one in self.issuers if one.issuer == issuer), None)
+
+    def tokens_of(self, issuer: str) -> Tokens:
+        """The purposes of somebody of this issuer: the facility's, with what the issuer says in their place, key by key."""
+        found = self.issuer(issuer)
+        return merge_tokens(self.tokens, found.tokens) if found and found.tokens else self.tokens
+
+    def announced(self, now: float) -> list[Announcement]:
+        """What everybody shall read at this instant (Unix seconds)."""
+        return [one for one in self.announcements if now < one.until.timestamp()]
+
+
+def merge_tokens(common: Tokens, own: Tokens) -> Tokens:
+    """``own`` where it says something, ``common`` for the rest."""
+    changed: dict[str, Part] = {}
+    for purpose in own.model_fields_set:
+        base, other = getattr(common, purpose), getattr(own, purpose)
+        if other is not None:
+            said = {key: getattr(other, key) for key in other.model_fields_set}
+            changed[purpose] = base.model_copy(update=said) if base else other
+    return common.model_copy(update=changed)

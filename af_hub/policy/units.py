@@ -1,6 +1,7 @@
-"""Amounts as people write them: ``2 GiB``, ``12 h``."""
+"""Amounts and instants as people write them: ``2 GiB``, ``12 h``, ``2026-12-05T18:00:00+01:00``."""
 
 import re
+from datetime import datetime
 
 _BYTES = {
     "B": 1,
@@ -34,6 +35,38 @@ def read_bytes(text: object) -> int:
 def read_seconds(text: object) -> int:
     """Seconds of ``12 h``; an integer is taken as seconds."""
     return text if isinstance(text, int) and not isinstance(text, bool) else _read(text, _SECONDS, "12 h")
+
+
+def read_instant(text: object) -> datetime:
+    """An instant with its zone, from YAML's own or from text (ISO 8601)."""
+    found = text
+    if isinstance(text, str):
+        try:
+            found = datetime.fromisoformat(text.strip())
+        except ValueError:
+            found = None
+    if not isinstance(found, datetime):
+        raise ValueError(f"found {_shown(text)}, wanted an instant; write it as in `2026-12-05T18:00:00+01:00`")
+    if found.utcoffset() is None:
+        raise ValueError(
+            f"found {_shown(text)}, wanted an instant with its zone; write it as in `{found.isoformat()}+01:00`, or with `Z` for UTC"
+        )
+    return found
+
+
+def read_quota(found: object) -> int | float | None:
+    """A share of the pool (a number with a point, 1.0 at most) or a number of slots (without one)."""
+    whole = isinstance(found, int) and not isinstance(found, bool) and found > 0
+    share = isinstance(found, float) and 0 < found <= 1
+    if found is not None and not whole and not share:
+        raise ValueError(
+            f"found {_shown(found)}, wanted a share of the pool or a number of slots; write it as in `0.4` or `40`"
+        )
+    return found  # type: ignore[return-value]
+
+
+def _shown(found: object) -> str:
+    return found.isoformat() if isinstance(found, datetime) else f"{found!r:.80}"
 
 
 def describe_bytes(amount: int) -> str:

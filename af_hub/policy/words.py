@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from af_hub.policy.model import PATTERNS, Policy
 from af_hub.policy.text import Mistake, Place
@@ -31,10 +32,13 @@ WANTED = {
     "dict_type": "names, each with its own keys below it; write them, two spaces further in",
     "model_type": "keys and values; write them below this one, two spaces further in",
     "path_type": "a path; write one in quotes",
+    "literal_error": "{expected}; write one of them",
+    "datetime_type": "an instant; write it as in `2026-12-05T18:00:00+01:00`",
+    "string_too_short": "a text; write one",
     "too_short": "at least {min_length}; write one",
     "greater_than": "more than {gt:g}; write a larger number",
-    "greater_than_equal": "at least {ge:g}; this af_hub reads version 1 of the file",
-    "less_than_equal": "at most {le:g}; this af_hub reads version 1 of the file",
+    "greater_than_equal": "at least {ge:g}; write a larger number",
+    "less_than_equal": "at most {le:g}; write a smaller number",
 }
 
 
@@ -75,6 +79,8 @@ def describe_error(error: Mapping[str, Any]) -> Mistake:
         return Mistake(place, _unknown_key(place))
     if kind == "string_pattern_mismatch":
         return Mistake(place, f"found {describe_found(found)}, wanted {PATTERNS[context['pattern']]}")
+    if place == ("version",) and kind in ("greater_than_equal", "less_than_equal"):
+        return Mistake(place, f"found {describe_found(found)}, wanted 1; this af_hub reads version 1 of the file")
     if kind in WANTED:
         wanted = WANTED[kind].format(**{**context, "found": describe_found(found)})
         return Mistake(place, f"found {describe_found(found)}, wanted {wanted}")
@@ -82,7 +88,7 @@ def describe_error(error: Mapping[str, Any]) -> Mistake:
 
 
 def _unknown_key(place: Place) -> str:
-    known = list(_part(place[:-1]).model_fields)
+    known = list(keys_of(_part(place[:-1])))
     near = difflib.get_close_matches(str(place[-1]), known, 1)
     change = f"write `{near[0]}`" if near else "take it out"
     return f"found an unknown key, wanted one of {', '.join(known)}; {change}"
@@ -90,7 +96,7 @@ def _unknown_key(place: Place) -> str:
 
 def _about(place: Place) -> str:
     """What the model says of the key at the end of ``place``."""
-    field = _part(place[:-1]).model_fields.get(str(place[-1]))
+    field = keys_of(_part(place[:-1])).get(str(place[-1]))
     said = (field.description if field else "") or "a value"
     return said[0].lower() + said[1:].rstrip(".")
 
@@ -100,8 +106,14 @@ def _part(place: Place) -> type[BaseModel]:
     part: Any = Policy
     for step in place:
         model = _model(part)
-        part = model.model_fields[str(step)].annotation if model and step in model.model_fields else _inner(part)
+        keys = keys_of(model) if model else {}
+        part = keys[str(step)].annotation if step in keys else _inner(part)
     return _model(part) or Policy
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a part as they stand in the file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:

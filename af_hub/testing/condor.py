@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping as Names
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -331,4 +332,4 @@ def map_demo_people(pool: RealPool, iam: "DemoIAM") -> None:
     policy = load_policy(CONFIGURATION.parent / "facility.yaml", lenient=True)
     people = [Person(iam.issuer, user.subject, user.username) for user in iam.users.values()]
     pool.seed_issuer(iam.issuer, json.dumps(iam.keys.published()))
-    pool.map_people(compile_mapping(policy, people))
+    pool.map_people(compile_mapping(policy, people, time.time()))

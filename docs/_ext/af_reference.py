@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 from _pytest.fixtures import FixtureFunctionDefinition
@@ -22,9 +22,15 @@ from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from af_hub.policy.units import read_bytes, read_seconds
+from af_hub.policy.units import read_bytes, read_instant, read_quota, read_seconds
+from af_hub.policy.words import keys_of
 
-AMOUNTS = {read_bytes: "an amount of bytes, as in `2 GiB`", read_seconds: "a time, as in `12 h`"}
+AMOUNTS = {
+    read_bytes: "an amount of bytes, as in `2 GiB`",
+    read_seconds: "a time, as in `12 h`",
+    read_instant: "an instant with its zone",
+    read_quota: "a share or a number of slots",
+}
 PLAIN = {str: "text", int: "a whole number", float: "a number", bool: "`true` or `false`"}
 
 
@@ -84,7 +90,7 @@ class FacilityReference(Reference):
         for model, place in parts_of(found):
             rows = table(
                 ("key", "what it is", "wanted", "left out"),
-                [row_of(name, field) for name, field in model.model_fields.items()],
+                [row_of(name, field) for name, field in keys_of(model).items()],
             )
             yield (f"`{place}`", f"{inspect.getdoc(model)}\n\n{rows}") if place else ("The whole file", rows)
 
@@ -92,7 +98,7 @@ class FacilityReference(Reference):
 def parts_of(model: type[BaseModel], place: str = "") -> Iterator[tuple[type[BaseModel], str]]:
     """The model and those inside it, each with the place where it stands in the file."""
     yield model, place
-    for name, field in model.model_fields.items():
+    for name, field in keys_of(model).items():
         inner, many = inner_model(field.annotation)
         if inner:
             yield from parts_of(inner, f"{place}.{name}{many}".lstrip("."))
@@ -130,6 +136,8 @@ def kind(annotation: Any) -> str:
         return f"a list of: {kind(args[0])}"
     if origin is dict:
         return f"names, each with: {kind(args[1])}"
+    if origin is Literal:
+        return ", ".join(f"`{arg}`" for arg in args)
     if origin in (Union, UnionType):
         return kind(next(arg for arg in args if arg is not type(None)))
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
@@ -164,8 +172,12 @@ def left_out(field: FieldInfo) -> str:
     """What holds when the key is not there."""
     if field.default is PydanticUndefined and field.default_factory is None:
         return "must be there"
+    if field.default_factory is not None:
+        return "as its own keys say"
     if field.default in (None, "", [], {}):
         return "none"
+    if isinstance(field.default, list):
+        return ", ".join(f"`{one}`" for one in field.default)
     return f"`{str(field.default).lower()}`"
 
 

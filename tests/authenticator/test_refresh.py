@@ -54,10 +54,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         client = IAMClient(Discovery(iam.issuer, iam.discovery), "hub", "s3cret")
         store = Store(tmp_path / "keeper.sqlite", [Fernet(Fernet.generate_key())])
         keeper = TokenKeeper(store, {iam.issuer: client}, Purpose("openid profile wlcg.groups"))
-        policy = PolicyFile(FACILITY, {**nowhere(tmp_path), "AF_IAM_DISCOVERY": iam.discovery})
-        yield Bench(
-            iam, IAMAuthenticator(policy_source=policy, client=client, keeper=keeper, condor_scopes=["compute.read"])
-        )
+        (tmp_path / "facility.yaml").write_text(FACILITY.read_text() + "\ntokens: {condor: {scopes: [compute.read]}}\n")
+        policy = PolicyFile(tmp_path / "facility.yaml", {**nowhere(tmp_path), "AF_IAM_DISCOVERY": iam.discovery})
+        yield Bench(iam, IAMAuthenticator(policy_source=policy, client=client, keeper=keeper))
 
 
 def browser() -> Any:

@@ -148,9 +148,7 @@ def _set(*path_and_value):
             _set("rules", 1, "name", "CMS analysts"), r"found 'CMS analysts' as in rules\[0\]", id="double name"
         ),
         pytest.param(_set("issuers", 0, "issuer", "http://iam/"), "found 'http://iam/'", id="issuer without TLS"),
-        pytest.param(
-            _set("version", 2), "found 2, wanted at most 1; this af_hub reads version 1", id="a later version"
-        ),
+        pytest.param(_set("version", 2), "found 2, wanted 1; this af_hub reads version 1", id="a later version"),
         pytest.param(_set("caches", "near", "url", "xcache"), "found 'xcache'", id="no root URL"),
         pytest.param(_set("facility", "name", "${af_name}"), r"found '\$\{af_name\}', wanted `\$\{NAME\}`", id="small"),
         pytest.param(_set("facility", "name", "${AF"), r"found '\$\{AF', wanted `\$\{NAME\}`", id="open variable"),

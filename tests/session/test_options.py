@@ -1,5 +1,7 @@
 """The choice on the spawn page: every way around the rights is a row here."""
 
+import time
+
 import pytest
 
 from af_hub.errors import ChoiceRefused
@@ -35,7 +37,7 @@ def policy() -> Policy:
 
 
 def rights_of(policy: Policy, *groups: str) -> Rights:
-    return decide(policy, Claims("https://iam.af-hub.test/", "1", "ada", groups))
+    return decide(policy, Claims("https://iam.af-hub.test/", "1", "ada", groups), time.time())
 
 
 @pytest.mark.parametrize(

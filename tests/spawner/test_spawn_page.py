@@ -1,6 +1,7 @@
 """The spawn page and what comes back from it, with a policy and an authenticator that only says who somebody is."""
 
 import asyncio
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class KnownPerson:
     async def rights_of(self, user: object) -> Rights:
         if self.groups is None:
             raise LoginRequired("Your login has ended; log in again.")
-        return decide(self.policy, Claims("https://iam.af-hub.test/", "1", "ada", self.groups))
+        return decide(self.policy, Claims("https://iam.af-hub.test/", "1", "ada", self.groups), time.time())
 
     async def session_token(self, user: object) -> AccessToken:
         if self.token is None:
