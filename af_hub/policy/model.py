@@ -114,8 +114,12 @@ class StorageToken(Part):
 class Tokens(Part):
     """For each purpose: how the hub gets a token, and what it may do."""
 
-    session: SessionToken = Field(default_factory=SessionToken, description="What sessions get.")
-    condor: CondorToken = Field(default_factory=CondorToken, description="What the controller uses at the pool.")
+    session: SessionToken = Field(
+        default_factory=lambda: SessionToken.model_validate({}), description="What sessions get."
+    )
+    condor: CondorToken = Field(
+        default_factory=lambda: CondorToken.model_validate({}), description="What the controller uses at the pool."
+    )
     storage: StorageToken | None = Field(
         None, description="What worker nodes and batch jobs get; without it, the session's token."
     )
@@ -333,7 +337,8 @@ class Policy(Part):
     facility: Facility = Field(description="What people are told about the place.")
     issuers: list[Issuer] = Field(min_length=1, description="Whose tokens count.")
     tokens: Tokens = Field(
-        default_factory=Tokens, description="Which tokens the hub gets for whom; an issuer may say otherwise."
+        default_factory=lambda: Tokens.model_validate({}),
+        description="Which tokens the hub gets for whom; an issuer may say otherwise.",
     )
     agreements: dict[Name, Agreement] = Field({}, description="What must be signed, by the issuer's name.")
     rules: list[Rule] = Field(description="Who gets what, in order.")
