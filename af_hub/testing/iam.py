@@ -1,67 +1,68 @@
 """A small IAM on loopback: the other end of the hop "IAM says who".
 
 It speaks what the hub and HTCondor use of INDIGO IAM, and refuses what that refuses: discovery (OpenID Connect Discovery 1.0), keys
-(RFC 7517), authorization code (RFC 6749) with PKCE S256 only (RFC 7636), refresh with rotation and narrower scopes or another
-audience, userinfo, tokens of the WLCG profile 1.0 and of IAM's own, signed RS256 or ES256. Its login page asks for no password:
-whoever reaches it may be any of its users, so it must never stand where people are.
+(RFC 7517) that rotate, authorization code (RFC 6749) with PKCE S256 only (RFC 7636), refresh with rotation and narrower scopes or
+another audience, device flow (RFC 8628), token exchange (RFC 8693), client credentials, userinfo, introspection (RFC 7662), revocation
+(RFC 7009), the end of a login (RP-initiated logout 1.0), users and groups by SCIM (RFC 7644), tokens of the WLCG profile 1.0 and of
+IAM's own, signed RS256 or ES256. Its login page asks for no password: whoever reaches it may be any of its users, so it must never
+stand where people are.
 
 As a library it is ``async with DemoIAM(...)`` or, beside a test without an event loop, ``with in_thread(DemoIAM(...))``. As a program::
 
     python -m af_hub.testing.iam --users users.yaml --clients clients.json --ready-fd 3
 
-``clients.json`` holds secrets, so it must be of mode 0600: ``[{"client_id", "client_secret", "redirect_uris": [], "scopes": []}]``.
+``clients.json`` holds secrets, so it must be of mode 0600: a list of what :class:`~af_hub.testing.iam_oauth.DemoClient` has. Each part
+of the protocol has a module: iam_login (pages), iam_device, iam_endpoint (tokens), iam_exchange, iam_inspection, iam_scim; how it
+fails stands in iam_faults.
 """
 
-import argparse
 import asyncio
-import logging
 import secrets
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlencode
 
 import jwt
 from aiohttp import web
 
-from af_hub.ready import say_ready
-from af_hub.testing.iam_faults import Kind, fault_of, misbehave, read_fault
+from af_hub.testing.iam_device import DevicePages
+from af_hub.testing.iam_endpoint import TokenEndpoint
+from af_hub.testing.iam_exchange import ExchangePolicy
+from af_hub.testing.iam_faults import Kind, fault_of, misbehave
+from af_hub.testing.iam_inspection import Inspection
+from af_hub.testing.iam_login import LoginPages, stop_page
 from af_hub.testing.iam_oauth import (
+    GRANTS,
     SCOPES,
     DemoClient,
     Fault,
     Grant,
-    Request,
-    challenge_of,
     client_credentials,
     read_client,
-    read_clients,
-    read_request,
-    read_users,
 )
-from af_hub.testing.iam_page import login_form, page
+from af_hub.testing.iam_scim import Scim
 from af_hub.testing.iam_state import read_state, write_state
 from af_hub.testing.iam_tokens import DemoUser, access_claims, person_claims, profile_of
 
-log = logging.getLogger(__name__)
-
 ISSUER = "https://iam.af-hub.test/"
-CODE_SECONDS = 60
-LOGIN_SECONDS = 600
 ID_TOKEN_SECONDS = 600
 NARROW_SECONDS = 600
+PERMIT_ALL = (ExchangePolicy(),)
 
 
 class DemoIAM:
     """The IAM; ``users`` and ``clients`` are plain dicts by name, which a test may change while it runs.
 
-    Tests read ``asked``, the requests so far, and make it fail: ``faults`` says how each endpoint fails (:mod:`af_hub.testing.iam_faults`),
-    ``down`` answers 503 to everything, ``forged`` changes the claims of id tokens, ``forged_algorithm`` their signature (``none`` for no
-    signature), ``told`` what userinfo tells; a claim that is None is left out.
+    Tests read ``asked``, the requests so far, ``logged_out``, the subjects whose login ended here, and make it fail: ``faults`` says how
+    each endpoint fails (:mod:`af_hub.testing.iam_faults`), ``down`` answers 503 to everything, ``clock`` may be wrong, ``forged`` changes
+    the claims of id tokens, ``forged_algorithm`` their signature (``none`` for no signature), ``told`` what userinfo tells; a claim that is
+    None is left out. :meth:`recover` takes all of that back. :meth:`rename`, :meth:`regroup`, :meth:`suspend`, :meth:`unsign`,
+    :meth:`revoke` and :meth:`rotate_keys` change what is true.
 
     Parameters
     ----------
@@ -75,6 +76,10 @@ class DemoIAM:
         ``wlcg`` or ``iam``; a client that asks for one of these as a scope gets that one.
     state
         File (0600) for keys and refresh tokens, so that an IAM which is started anew is the same; kept in memory only when None.
+    interval
+        Seconds that a program of the device flow must leave between two questions.
+    exchanges
+        Who may exchange whose tokens; everybody everybody's by default, nobody when empty.
     """
 
     def __init__(
@@ -89,40 +94,33 @@ class DemoIAM:
         profile: str = "wlcg",
         clock: Callable[[], float] = time.time,
         state: Path | None = None,
+        interval: float = 5,
+        exchanges: Iterable[ExchangePolicy] = PERMIT_ALL,
     ) -> None:
         self.users = {user.username: user for user in users}
         self.clients = {client.client_id: client for client in clients}
         self.issuer, self.port, self.lifetime = issuer, port, lifetime
-        self.algorithm, self.profile, self.clock = algorithm, profile, clock
+        self.algorithm, self.profile, self.clock, self._right_clock = algorithm, profile, clock, clock
+        self.interval, self.exchanges = interval, tuple(exchanges)
         self._file = state
-        self.keys, self._grants = read_state(state, self.clients)
-        self._save()
+        self.keys, self.grants = read_state(state, self.clients)
+        self.save()
         self.asked: list[str] = []
-        self.down = False
-        self.faults: dict[str, Kind] = {}
-        self.told: dict[str, object] = {}
-        self._released = asyncio.Event()
+        self.logged_out: list[str] = []
+        self.revoked: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.forged: dict[str, object] = {}
-        self.forged_algorithm: str | None = None
-        self._logins: dict[str, Request] = {}
-        self._codes: dict[str, Request] = {}
+        self._released = asyncio.Event()
+        self.recover()
+        self.devices = DevicePages(self)
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         app = web.Application(middlewares=[answer_faults, self._fail])
-        app.add_routes(
-            [
-                web.get("/.well-known/openid-configuration", self._discovery),
-                web.get("/jwk", self._jwk),
-                web.get("/authorize", self._authorize),
-                web.post("/login", self._login),
-                web.post("/token", self._token),
-                web.get("/userinfo", self._userinfo),
-                web.post("/userinfo", self._userinfo),
-            ]
-        )
+        logins = LoginPages(self)
+        app.add_routes([web.get("/.well-known/openid-configuration", self._discovery), web.get("/jwk", self._jwk)])
+        for part in logins, self.devices, TokenEndpoint(self, logins, self.devices), Inspection(self), Scim(self):
+            app.add_routes(part.routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
@@ -133,6 +131,8 @@ class DemoIAM:
     async def __aexit__(self, *_: object) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+
+    # --- where it is, and who may come
 
     @property
     def url(self) -> str:
@@ -169,23 +169,169 @@ class DemoIAM:
         **changed: object,
     ) -> str:
         """An access token of this user, with any claim ``changed`` (None leaves it out); for tests."""
-        claims = access_claims(
-            self.users[username],
+        claims = self._claims(self.users[username], client_id, tuple(scope.split()), audience, lifetime, profile)
+        return self.sign({**claims, **changed}, algorithm)
+
+    def _claims(
+        self,
+        user: DemoUser | None,
+        client_id: str,
+        scopes: tuple[str, ...],
+        audience: str | None,
+        lifetime: float | None,
+        profile: str | None = None,
+    ) -> dict[str, object]:
+        return access_claims(
+            user,
             issuer=self.issuer,
             client_id=client_id,
-            scopes=tuple(scope.split()),
+            scopes=scopes,
             audience=audience,
-            profile=profile or profile_of(scope.split(), self.profile),
+            profile=profile or profile_of(scopes, self.profile),
             now=self.clock(),
             lifetime=self.lifetime if lifetime is None else lifetime,
         )
-        return self.sign({**claims, **changed}, algorithm)
 
     def sign(self, claims: Mapping[str, object], algorithm: str | None = None) -> str:
         """Any claims, signed with our key; those that are None are left out."""
         return self.keys.sign(
             {key: value for key, value in claims.items() if value is not None}, algorithm or self.algorithm
         )
+
+    def access(
+        self,
+        user: DemoUser | None,
+        client: DemoClient,
+        scopes: tuple[str, ...],
+        audience: str | None = None,
+        **more: object,
+    ) -> dict[str, object]:
+        """The answer of the token endpoint, with claims that are ``more``; the token is the client's own when there is no user."""
+        lifetime = min(self.lifetime, NARROW_SECONDS) if audience else self.lifetime
+        token = self.sign({**self._claims(user, client.client_id, scopes, audience or None, lifetime), **more})
+        return {"access_token": token, "token_type": "Bearer", "expires_in": int(lifetime), "scope": " ".join(scopes)}
+
+    def id_token(self, user: DemoUser, client: DemoClient, scopes: tuple[str, ...], nonce: str) -> str:
+        """Who logged in, as a test wants it forged."""
+        now = int(self.clock())
+        claims: dict[str, object] = {
+            "iss": self.issuer,
+            "aud": client.client_id,
+            "iat": now,
+            "exp": now + ID_TOKEN_SECONDS,
+            "jti": str(uuid.uuid4()),
+        }
+        if nonce:
+            claims["nonce"] = nonce
+        claims |= person_claims(user, scopes, profile_of(scopes, self.profile))
+        return self.sign({**claims, **self.forged}, self.forged_algorithm)
+
+    def grant(self, client: DemoClient, username: str, scopes: tuple[str, ...]) -> str:
+        """A refresh token, as a login gives it."""
+        token = secrets.token_urlsafe(32)
+        self.grants[token] = Grant(client, username, scopes, good=token)
+        self.save()
+        return token
+
+    def verified(self, token: str) -> dict[str, Any]:
+        """The claims of an access token of ours that is still good."""
+        claims = self.read_token(token)
+        if claims["exp"] <= self.clock():
+            raise jwt.ExpiredSignatureError("expired")
+        if claims["jti"] in self.revoked:
+            raise jwt.InvalidTokenError("revoked")
+        return claims
+
+    def read_token(self, token: str) -> dict[str, Any]:
+        """The claims of any token that we signed, though it be too old."""
+        keys = jwt.PyJWKSet.from_dict(self.keys.published())
+        key = keys[str(jwt.get_unverified_header(token).get("kid"))]
+        options: Any = dict.fromkeys(("verify_aud", "verify_exp", "verify_iat", "verify_nbf"), False)  # our clock
+        return dict(jwt.decode(token, key, algorithms=["RS256", "ES256"], issuer=self.issuer, options=options))
+
+    def client_of(self, authorization: str, form: Mapping[str, str]) -> DemoClient:
+        """The client that asks; :class:`Fault` when it does not know its secret."""
+        client_id, secret = client_credentials(authorization, form)
+        client = self.clients.get(client_id)
+        if client is None or not secrets.compare_digest(client.client_secret.encode(), secret.encode()):
+            raise Fault("invalid_client", "client id and secret do not belong together", 401)
+        return client
+
+    def user_of(self, subject: str) -> DemoUser | None:
+        """Who has this subject."""
+        return next((user for user in list(self.users.values()) if user.subject == subject), None)
+
+    def stop_at_login(
+        self, user: DemoUser, hidden: Mapping[str, str], action: str, signs: bool, target: str = ""
+    ) -> web.Response | None:
+        """The page at which this login stops; None when it goes on. Who ``signs`` has the agreement signed from now on."""
+        if signs:
+            user = self.users[user.username] = replace(user, signed=True)
+        return stop_page(user, hidden, action, target)
+
+    # --- what tests change
+
+    def rename(self, username: str, new: str) -> DemoUser:
+        """The same person under another name; logins go on."""
+        user = replace(self.users.pop(username), username=new)
+        self.users[new] = user
+        for grant in self.grants.values():
+            if grant.username == username:
+                grant.username = new
+        self.save()
+        return user
+
+    def regroup(self, username: str, *groups: str) -> DemoUser:
+        """The person is in these groups from now on."""
+        user = self.users[username] = replace(self.users[username], groups=groups)
+        return user
+
+    def suspend(self, username: str, suspended: bool = True) -> None:
+        """The account may be used no longer."""
+        self.users[username] = replace(self.users[username], active=not suspended)
+
+    def unsign(self, username: str) -> None:
+        """The agreement has changed, and this person has not signed the new one."""
+        self.users[username] = replace(self.users[username], signed=False)
+
+    def refresh_tokens(self) -> set[str]:
+        """All that were ever given, for tests that look where they lie."""
+        return set(self.grants)
+
+    def revoke(self, username: str) -> None:
+        """Every refresh token of this user is void from now on."""
+        for grant in self.grants.values():
+            if grant.username == username:
+                grant.revoked = True
+        self.save()
+
+    def rotate_keys(self, keep: bool = True) -> None:
+        """Sign with new keys from now on. The old ones stay published if ``keep``, else what they signed is good no longer."""
+        self.keys.rotate(keep)
+        self.save()
+
+    def recover(self) -> None:
+        """No fault any more, nothing forged, and the right time; who there is stays as it was made."""
+        self.down = False
+        self.faults: dict[str, Kind] = {}
+        self.told: dict[str, object] = {}
+        self.forged: dict[str, object] = {}
+        self.forged_algorithm: str | None = None
+        self.clock = self._right_clock
+        self.release()
+
+    def release(self) -> None:
+        """Answer, late, all requests that met the fault ``silent`` until now; from any thread."""
+        released, self._released = self._released, asyncio.Event()
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(released.set)
+
+    def save(self) -> None:
+        """Write down what must outlive a restart."""
+        if self._file is not None:
+            write_state(self._file, self.keys, self.grants)
+
+    # --- what it answers
 
     @web.middleware
     async def _fail(self, request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
@@ -195,12 +341,6 @@ class DemoIAM:
         answer: web.StreamResponse = await handler(request)
         return answer
 
-    def release(self) -> None:
-        """Answer, late, all requests that met the fault ``silent`` until now; from any thread."""
-        released, self._released = self._released, asyncio.Event()
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(released.set)
-
     async def _discovery(self, request: web.Request) -> web.Response:
         return web.json_response(
             {
@@ -209,9 +349,14 @@ class DemoIAM:
                 "token_endpoint": self.url + "token",
                 "userinfo_endpoint": self.url + "userinfo",
                 "jwks_uri": self.jwks,
+                "device_authorization_endpoint": self.url + "devicecode",
+                "introspection_endpoint": self.url + "introspect",
+                "revocation_endpoint": self.url + "revoke",
+                "end_session_endpoint": self.url + "endsession",
+                "scim_endpoint": self.url + "scim",
                 "scopes_supported": list(SCOPES),
                 "response_types_supported": ["code"],
-                "grant_types_supported": ["authorization_code", "refresh_token"],
+                "grant_types_supported": list(GRANTS),
                 "code_challenge_methods_supported": ["S256"],
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": ["RS256", "ES256"],
@@ -223,163 +368,6 @@ class DemoIAM:
         self.asked.append("jwk")
         return web.json_response(self.keys.published())
 
-    async def _authorize(self, request: web.Request) -> web.Response:
-        asked = request.query
-        client = self.clients.get(asked.get("client_id", ""))
-        if client is None or asked.get("redirect_uri", "") not in client.redirect_uris:
-            # RFC 6749, section 4.1.2.1: an unknown client or address is told to the person, never redirected to.
-            return page(
-                "This login cannot go on", "<p>The program that sent you here is not known to this IAM.</p>", 400
-            )
-        try:
-            login = read_request(asked, client, self.clock() + LOGIN_SECONDS)
-        except Fault as fault:
-            return back(
-                asked["redirect_uri"],
-                error=fault.error,
-                error_description=fault.description,
-                state=asked.get("state", ""),
-            )
-        ticket = secrets.token_urlsafe(24)
-        self._logins = {key: kept for key, kept in self._logins.items() if kept.until > self.clock()} | {ticket: login}
-        return page("Who are you?", login_form(ticket, self.users.values()), target=login.redirect_uri)
-
-    async def _login(self, request: web.Request) -> web.Response:
-        form = await request.post()
-        login = self._logins.pop(str(form.get("ticket", "")), None)
-        if login is not None and "refuse" in form:
-            # RFC 6749, section 4.1.2.1
-            return back(login.redirect_uri, error="access_denied", error_description="refused", state=login.state)
-        user = self.users.get(str(form.get("user", "")))
-        if login is None or login.until < self.clock() or user is None:
-            return page(
-                "This login is over",
-                "<p>It took too long, or was used before. Go back to the hub and start again.</p>",
-                400,
-            )
-        code = secrets.token_urlsafe(24)
-        self._codes[code] = Request(**{**vars(login), "user": user, "until": self.clock() + CODE_SECONDS})
-        return back(login.redirect_uri, code=code, state=login.state)
-
-    async def _token(self, request: web.Request) -> web.Response:
-        form = {key: str(value) for key, value in (await request.post()).items()}
-        client = self._client(request.headers.get("Authorization", ""), form)
-        grant = form.get("grant_type", "")
-        self.asked.append(grant)
-        if grant == "authorization_code":
-            answer = self._redeem(client, form)
-        elif grant == "refresh_token":
-            answer = self._refresh(client, form)
-        else:
-            raise Fault("unsupported_grant_type", f"{grant!r} is not offered")
-        return web.json_response(answer, headers={"Cache-Control": "no-store"})
-
-    def _client(self, authorization: str, form: Mapping[str, str]) -> DemoClient:
-        client_id, secret = client_credentials(authorization, form)
-        client = self.clients.get(client_id)
-        if client is None or not secrets.compare_digest(client.client_secret.encode(), secret.encode()):
-            raise Fault("invalid_client", "client id and secret do not belong together", 401)
-        return client
-
-    def _redeem(self, client: DemoClient, form: Mapping[str, str]) -> dict[str, object]:
-        code = self._codes.pop(form.get("code", ""), None)
-        if code is None or code.user is None or code.client is not client or code.until < self.clock():
-            raise Fault("invalid_grant", "the code is unknown, used or too old")
-        if code.redirect_uri != form.get("redirect_uri"):
-            raise Fault("invalid_grant", "redirect_uri is not that of the login")
-        if not secrets.compare_digest(challenge_of(form.get("code_verifier", "")), code.challenge):
-            raise Fault("invalid_grant", "code_verifier does not belong to the login's code_challenge")
-        answer = self._access(code.user, client, code.scopes, None)
-        claims = self._id_claims(code.user, client, code.scopes, code.nonce)
-        answer["id_token"] = self.sign({**claims, **self.forged}, self.forged_algorithm)
-        if "offline_access" in code.scopes:
-            answer["refresh_token"] = self.grant(client, code.user.username, code.scopes)
-        return answer
-
-    def grant(self, client: DemoClient, username: str, scopes: tuple[str, ...]) -> str:
-        """A refresh token, as a login gives it."""
-        token = secrets.token_urlsafe(32)
-        self._grants[token] = Grant(client, username, scopes, good=token)
-        self._save()
-        return token
-
-    def _refresh(self, client: DemoClient, form: Mapping[str, str]) -> dict[str, object]:
-        token = form.get("refresh_token", "")
-        grant = self._grants.get(token)
-        if grant is not None and grant.good != token:
-            grant.revoked = True  # RFC 9700, section 4.14.2: an old one used again ends the family.
-            self._save()
-        if grant is None or grant.revoked or grant.client != client or grant.username not in self.users:
-            raise Fault("invalid_grant", "the refresh token is unknown, used before or revoked")
-        scopes = tuple(form["scope"].split()) if form.get("scope") else grant.scopes
-        if not set(scopes) <= set(grant.scopes):
-            raise Fault("invalid_scope", "a refresh cannot widen the scopes of the login")
-        grant.good = secrets.token_urlsafe(32)
-        self._grants[grant.good] = grant
-        self._save()
-        answer = self._access(self.users[grant.username], client, scopes, form.get("audience"))
-        return {**answer, "refresh_token": grant.good}
-
-    def refresh_tokens(self) -> set[str]:
-        """All that were ever given, for tests that look where they lie."""
-        return set(self._grants)
-
-    def revoke(self, username: str) -> None:
-        """Every refresh token of this user is void from now on."""
-        for grant in self._grants.values():
-            if grant.username == username:
-                grant.revoked = True
-        self._save()
-
-    def _save(self) -> None:
-        if self._file is not None:
-            write_state(self._file, self.keys, self._grants)
-
-    def _access(
-        self, user: DemoUser, client: DemoClient, scopes: tuple[str, ...], audience: str | None
-    ) -> dict[str, object]:
-        lifetime = min(self.lifetime, NARROW_SECONDS) if audience else self.lifetime
-        token = self.mint(user.username, " ".join(scopes), audience, lifetime, client.client_id)
-        return {"access_token": token, "token_type": "Bearer", "expires_in": int(lifetime), "scope": " ".join(scopes)}
-
-    def _id_claims(self, user: DemoUser, client: DemoClient, scopes: tuple[str, ...], nonce: str) -> dict[str, object]:
-        """What the id token says."""
-        now = int(self.clock())
-        claims = {
-            "iss": self.issuer,
-            "aud": client.client_id,
-            "iat": now,
-            "exp": now + ID_TOKEN_SECONDS,
-            "jti": str(uuid.uuid4()),
-        }
-        if nonce:
-            claims["nonce"] = nonce
-        return {**claims, **person_claims(user, scopes, profile_of(scopes, self.profile))}
-
-    async def _userinfo(self, request: web.Request) -> web.Response:
-        self.asked.append("userinfo")
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        try:
-            claims = self.verified(token if kind == "Bearer" else "")
-        except (jwt.InvalidTokenError, KeyError) as error:
-            raise Fault("invalid_token", "the access token is not valid", 401) from error
-        user = next((user for user in self.users.values() if user.subject == claims["sub"]), None)
-        scopes = str(claims.get("scope", "")).split()
-        if user is None or "openid" not in scopes:
-            raise Fault("invalid_token", "the access token is not for userinfo", 401)
-        claims = person_claims(user, scopes, profile_of(scopes, self.profile)) | self.told
-        return web.json_response({name: value for name, value in claims.items() if value is not None})
-
-    def verified(self, token: str) -> dict[str, Any]:
-        """The claims of an access token of ours that is still good."""
-        keys = jwt.PyJWKSet.from_dict(self.keys.published())
-        key = keys[str(jwt.get_unverified_header(token).get("kid"))]
-        options: Any = dict.fromkeys(("verify_aud", "verify_exp", "verify_iat", "verify_nbf"), False)  # our clock
-        claims = jwt.decode(token, key, algorithms=["RS256", "ES256"], issuer=self.issuer, options=options)
-        if claims["exp"] <= self.clock():
-            raise jwt.ExpiredSignatureError("expired")
-        return dict(claims)
-
 
 @web.middleware
 async def answer_faults(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
@@ -390,14 +378,6 @@ async def answer_faults(request: web.Request, handler: Callable[[web.Request], A
     except Fault as fault:
         body = {"error": fault.error, "error_description": fault.description}
         return web.json_response(body, status=fault.status, headers={"Cache-Control": "no-store"})
-
-
-def back(redirect_uri: str, **answer: str) -> web.Response:
-    """Send the browser back to the client."""
-    join = "&" if "?" in redirect_uri else "?"
-    return web.Response(
-        status=303, headers={"Location": redirect_uri + join + urlencode(answer), "Cache-Control": "no-store"}
-    )
 
 
 @contextmanager
@@ -432,45 +412,7 @@ def in_thread(iam: DemoIAM) -> Iterator[DemoIAM]:
         thread.join(10)
 
 
-async def serve(options: argparse.Namespace) -> None:
-    """Serve until the process is told to end."""
-    users, clients = read_users(options.users), read_clients(options.clients)
-    iam = DemoIAM(
-        users,
-        clients,
-        issuer=options.issuer,
-        port=options.port,
-        lifetime=options.lifetime,
-        algorithm=options.algorithm,
-        state=options.state,
-    )
-    iam.faults = dict(options.fault)
-    async with iam:
-        say_ready(options.ready_fd, **iam.facts())
-        await asyncio.Event().wait()
-
-
-def main() -> None:
-    """``python -m af_hub.testing.iam``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m af_hub.testing.iam", description="A small IAM for demo and tests, on loopback"
-    )
-    parser.add_argument("--users", type=Path, required=True, metavar="FILE", help="YAML list of users")
-    parser.add_argument("--clients", type=Path, required=True, metavar="FILE", help="JSON list of clients, mode 0600")
-    parser.add_argument("--ready-fd", type=int, metavar="N", help="tell this descriptor when it serves")
-    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; any free one by default")
-    parser.add_argument("--issuer", default=ISSUER, metavar="URL", help="the `iss` of its tokens")
-    parser.add_argument("--lifetime", type=float, default=3600, metavar="SECONDS", help="of access tokens")
-    parser.add_argument("--state", type=Path, metavar="FILE", help="keep keys and refresh tokens there, mode 0600")
-    parser.add_argument("--algorithm", choices=["RS256", "ES256"], default="RS256")
-    parser.add_argument(
-        "--fault", type=read_fault, action="append", default=[], metavar="ENDPOINT=KIND", help="how an endpoint fails"
-    )
-    try:
-        asyncio.run(serve(parser.parse_args()))
-    except KeyboardInterrupt:
-        pass
-
-
 if __name__ == "__main__":
+    from af_hub.testing.iam_command import main
+
     main()

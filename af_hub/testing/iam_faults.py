@@ -10,7 +10,9 @@ from typing import Literal
 
 from aiohttp import web
 
-Kind = Literal["down", "gone", "silent", "drip", "crash", "html", "cut", "list", "huge", "refuses", "other issuer"]
+Kind = Literal[
+    "down", "busy", "slow", "gone", "silent", "drip", "crash", "html", "cut", "list", "huge", "refuses", "other issuer"
+]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ENDPOINTS = {
@@ -20,9 +22,17 @@ ENDPOINTS = {
     "/login": "login",
     "/token": "token",
     "/userinfo": "userinfo",
+    "/devicecode": "devicecode",
+    "/device": "device",
+    "/introspect": "introspect",
+    "/revoke": "revoke",
+    "/endsession": "logout",
+    "/scim": "scim",
 }
 KINDS: dict[Kind, str] = {
     "down": "503 and the JSON of RFC 6749",
+    "busy": "429 with Retry-After, as from a limiter in front of it",
+    "slow": "the right answer, a second late",
     "gone": "the connection is closed without an answer",
     "silent": "takes the request and never answers",
     "drip": "an answer that comes byte by byte and has no end",
@@ -35,12 +45,19 @@ KINDS: dict[Kind, str] = {
     "other issuer": "the right answer, but as if from another issuer",
 }
 DRIP_SECONDS = 0.1
+SLOW_SECONDS = 1.0
+RETRY_AFTER = 30
 PIECE = b" " * 2**20
 
 
 def fault_of(faults: Mapping[str, Kind], request: web.Request) -> Kind | None:
     """How this request shall fail; None when it shall not."""
-    return faults.get(ENDPOINTS.get(request.path, ""), faults.get("*"))
+    return faults.get(endpoint_of(request.path), faults.get("*"))
+
+
+def endpoint_of(path: str) -> str:
+    """What we call the endpoint at ``path``, or the one that it lies below; empty when there is none."""
+    return ENDPOINTS.get(path) or ENDPOINTS.get("/" + path.lstrip("/").partition("/")[0], "")
 
 
 async def misbehave(kind: Kind, request: web.Request, handler: Handler, released: asyncio.Event) -> web.StreamResponse:
@@ -49,6 +66,11 @@ async def misbehave(kind: Kind, request: web.Request, handler: Handler, released
         case "down":
             body = {"error": "temporarily_unavailable", "error_description": "down, as a test wants it"}
             return web.json_response(body, status=503)
+        case "busy":
+            return web.Response(status=429, text="Too many requests", headers={"Retry-After": str(RETRY_AFTER)})
+        case "slow":
+            await asyncio.sleep(SLOW_SECONDS)
+            return await handler(request)
         case "refuses":
             return web.json_response({"error": "invalid_token"}, status=401)
         case "gone":

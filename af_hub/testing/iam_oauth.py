@@ -1,11 +1,10 @@
-"""OAuth as the demo IAM takes it: clients, requests, grants, and what is wrong with a request. Pure but for reading the two files."""
+"""OAuth as the demo IAM takes it: clients, scopes, requests, grants, and what is wrong with a request. Pure but for reading the two files."""
 
 import base64
-import binascii
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
@@ -28,6 +27,12 @@ SCOPES = (
     "compute.cancel",
     "storage.read:/",
 )
+SCIM_READ = "scim:read"
+"""Only for clients whose admin allowed it."""
+
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+GRANTS = ("authorization_code", "refresh_token", "client_credentials", EXCHANGE_GRANT, DEVICE_GRANT)
 
 
 class Fault(Exception):
@@ -40,12 +45,24 @@ class Fault(Exception):
 
 @dataclass(frozen=True)
 class DemoClient:
-    """A program that may ask; redirect URIs are compared whole."""
+    """A program that may ask; redirect URIs are compared whole.
+
+    Parameters
+    ----------
+    reuse_refresh_tokens
+        A refresh gives no new refresh token, as IAM's box of that name says; it is ticked for clients that registered themselves.
+    upscoping
+        A token of this client may be exchanged for any scope of the client, not only for the token's own.
+    """
 
     client_id: str
     client_secret: str = field(repr=False)
     redirect_uris: tuple[str, ...] = ()
     scopes: tuple[str, ...] = SCOPES
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    grants: tuple[str, ...] = GRANTS
+    reuse_refresh_tokens: bool = False
+    upscoping: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,6 +90,26 @@ class Grant:
     revoked: bool = False
 
 
+def is_within(scope: str, allowed: Iterable[str]) -> bool:
+    """Whether one of ``allowed`` covers ``scope``: the same, its groups, or a path below (WLCG profile 1.0, sections 2.2.1 and 2.2.2)."""
+    name, _, path = scope.partition(":")
+    for one in allowed:
+        if scope == one or (name, one) == ("wlcg.groups", "wlcg.groups"):
+            return True
+        if name.startswith("storage.") and one.startswith(f"{name}:/"):
+            above = one.removeprefix(f"{name}:").rstrip("/")
+            if (path == above or path.startswith(above + "/")) and ".." not in path.split("/"):
+                return True
+    return False
+
+
+def check_scopes(wanted: Iterable[str], allowed: Iterable[str], whose: str) -> None:
+    """Raise ``invalid_scope`` when something is wanted that is not within what ``whose`` may have."""
+    allowed = tuple(allowed)
+    if extra := sorted(scope for scope in set(wanted) if not is_within(scope, allowed)):
+        raise Fault("invalid_scope", f"{whose} may not ask for {' '.join(extra)}")
+
+
 def read_request(asked: Mapping[str, str], client: DemoClient, until: float) -> Request:
     """An authorization request, checked after client and redirect URI are known to be good."""
     scopes = tuple(asked.get("scope", "").split())
@@ -80,8 +117,7 @@ def read_request(asked: Mapping[str, str], client: DemoClient, until: float) -> 
         raise Fault("unsupported_response_type", "only response_type=code is offered")
     if "openid" not in scopes:
         raise Fault("invalid_scope", "the scope openid is needed")
-    if extra := sorted(set(scopes) - set(client.scopes)):
-        raise Fault("invalid_scope", f"this client may not ask for {' '.join(extra)}")
+    check_scopes(scopes, client.scopes, "this client")
     if asked.get("code_challenge_method") != "S256" or len(asked.get("code_challenge", "")) != 43:
         raise Fault("invalid_request", "PKCE with code_challenge_method=S256 is needed")
     state, nonce, challenge = asked.get("state", ""), asked.get("nonce", ""), asked["code_challenge"]
@@ -100,15 +136,18 @@ def client_credentials(authorization: str, form: Mapping[str, str]) -> tuple[str
     kind, _, packed = authorization.partition(" ")
     try:
         client_id, _, secret = base64.b64decode(packed if kind == "Basic" else "").decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # no Base64, or no text in it
         raise Fault("invalid_client", "the Authorization header cannot be read", 401) from error
     return unquote_plus(client_id), unquote_plus(secret)
 
 
 def read_client(found: Mapping[str, Any]) -> DemoClient:
     """One client of the file."""
-    redirect_uris, scopes = tuple(found.get("redirect_uris", ())), tuple(found.get("scopes", SCOPES))
-    return DemoClient(found["client_id"], found["client_secret"], redirect_uris, scopes)
+    known = {one.name for one in fields(DemoClient)}
+    if unknown := sorted(set(found) - known):
+        raise ValueError(f"found {', '.join(unknown)} in a client, wanted some of {', '.join(sorted(known))}")
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return DemoClient(**given)
 
 
 def read_clients(path: Path) -> list[DemoClient]:
@@ -119,7 +158,7 @@ def read_clients(path: Path) -> list[DemoClient]:
 
 
 def read_users(path: Path) -> list[DemoUser]:
-    """Users from a YAML list of ``{username, subject, name, email, groups, about}``."""
+    """Users from a YAML list of ``{username, subject, name, email, groups, about, active, signed}``."""
     return [
         DemoUser(**{**user, "groups": tuple(user.get("groups") or ())}) for user in yaml.safe_load(path.read_text())
     ]

@@ -1,7 +1,7 @@
 """The demo IAM's pages: plain HTML that works on a phone, with a keyboard and with a screen reader, without scripts."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -20,6 +20,9 @@ button:focus-visible { outline: 3px solid #1a5fb4; outline-offset: 2px; }
 button strong { display: block; font-size: 1.15rem; }
 button span { display: block; }
 code { overflow-wrap: anywhere; }
+input { width: 100%; box-sizing: border-box; padding: .8rem 1rem; font: 1.4rem ui-monospace, monospace; letter-spacing: .15em;
+  border: 1px solid #8a8f98; border-radius: .6rem; background: transparent; color: inherit; }
+input:focus-visible { outline: 3px solid #1a5fb4; outline-offset: 2px; }
 """
 
 
@@ -38,7 +41,7 @@ def page(title: str, body: str, status: int = 200, target: str = "") -> web.Resp
     return web.Response(text=text, content_type="text/html", status=status, headers=headers)
 
 
-def login_form(ticket: str, users: Iterable[DemoUser]) -> str:
+def login_form(hidden: Mapping[str, str], users: Iterable[DemoUser], action: str) -> str:
     """One button a user: name, groups, and what the user is there for."""
     rows = "".join(
         f'<li><button name="user" value="{html.escape(user.username)}"><strong>{html.escape(user.username)}</strong>'
@@ -48,6 +51,33 @@ def login_form(ticket: str, users: Iterable[DemoUser]) -> str:
     )
     return (
         "<p>This is the demo’s IAM. It asks for no password: choose whom to sign in as.</p>"
-        f'<form method="post" action="/login"><input type="hidden" name="ticket" value="{ticket}"><ul>{rows}</ul>'
-        '<button name="refuse" value="yes"><strong>None of them</strong><span>Go back to the hub without signing in.</span></button></form>'
+        f'<form method="post" action="{action}">{fields(hidden)}<ul>{rows}</ul>'
+        '<button name="refuse" value="yes"><strong>None of them</strong><span>Go back without signing in.</span></button></form>'
+    )
+
+
+def agreement_form(hidden: Mapping[str, str], action: str) -> str:
+    """The organisation's agreement, which somebody has not signed yet."""
+    return (
+        "<p>Who belongs to this organisation follows its rules (acceptable use policy). You have not signed them yet, or they have changed.</p>"
+        f'<form method="post" action="{action}">{fields(hidden)}<button name="sign" value="yes"><strong>I agree</strong>'
+        "<span>Sign, and go on.</span></button></form>"
+    )
+
+
+def code_form(code: str, problem: str = "") -> str:
+    """Where somebody types the code that a program shows."""
+    told = f'<p role="alert"><strong>{html.escape(problem)}</strong></p>' if problem else ""
+    return (
+        f'{told}<form method="post" action="/device/verify"><p><label for="user_code">The code that the program shows you</label></p>'
+        f'<p><input id="user_code" name="user_code" value="{html.escape(code)}" autocomplete="off" autocapitalize="characters" '
+        'spellcheck="false" required></p><button><strong>Go on</strong></button></form>'
+    )
+
+
+def fields(hidden: Mapping[str, str]) -> str:
+    """Hidden fields of a form."""
+    return "".join(
+        f'<input type="hidden" name="{html.escape(name)}" value="{html.escape(value)}">'
+        for name, value in hidden.items()
     )

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from af_hub.errors import AFError, LoginRequired, Unavailable
+from af_hub.errors import AFError, IAMAway, LoginRequired, Unavailable
 from af_hub.iam.endpoint import read_token_answer
-from af_hub.iam.http import fetch, read_answer
+from af_hub.iam.http import fetch, read_answer, read_pause
 from af_hub.testing.process import free_port
 
 
@@ -14,17 +14,18 @@ from af_hub.testing.process import free_port
     "status, body, error",
     [
         pytest.param(400, b'{"error": "invalid_grant"}', LoginRequired, id="refresh token revoked"),
+        pytest.param(503, b'{"error": "invalid_grant"}', IAMAway, id="an IAM that is broken ends no login"),
         pytest.param(401, b'{"error": "invalid_grant"}', LoginRequired, id="the same, as some versions say it"),
         pytest.param(401, b'{"error": "invalid_token"}', LoginRequired, id="access token revoked"),
         pytest.param(401, b"", LoginRequired, id="401 without a word"),
-        pytest.param(401, b'{"error": "invalid_client"}', Unavailable, id="our secret is wrong: nobody's login ended"),
+        pytest.param(401, b'{"error": "invalid_client"}', IAMAway, id="our secret is wrong: nobody's login ended"),
         pytest.param(400, b'{"error": "invalid_scope"}', Unavailable, id="our scopes are wrong"),
-        pytest.param(429, b'{"error": "slow_down"}', Unavailable, id="too many requests"),
-        pytest.param(500, b"<html>", Unavailable, id="broken"),
+        pytest.param(429, b'{"error": "slow_down"}', IAMAway, id="too many requests"),
+        pytest.param(500, b"<html>", IAMAway, id="broken"),
         pytest.param(503, b'{"error": "temporarily_unavailable"}', Unavailable, id="down"),
-        pytest.param(502, b"", Unavailable, id="proxy without IAM"),
+        pytest.param(502, b"", IAMAway, id="proxy without IAM"),
         pytest.param(200, b"<html>captive portal</html>", Unavailable, id="no JSON"),
-        pytest.param(200, b"[]", Unavailable, id="no object"),
+        pytest.param(200, b"[]", IAMAway, id="no object"),
         pytest.param(302, b"", Unavailable, id="sent elsewhere"),
         pytest.param(400, b'["invalid_grant"]', Unavailable, id="odd JSON"),
     ],
@@ -32,6 +33,29 @@ from af_hub.testing.process import free_port
 def test_failures(status: int, body: bytes, error: type[AFError]) -> None:
     with pytest.raises(error):
         read_answer("iam.test", status, body)
+
+
+def test_401_at_the_token_endpoint_is_about_the_hub_unless_it_says_otherwise() -> None:
+    with pytest.raises(IAMAway):
+        read_answer("iam.test", 401, b"<html>who are you?", bare=False)
+    with pytest.raises(LoginRequired):
+        read_answer("iam.test", 401, b'{"error": "invalid_token"}', bare=False)
+
+
+def test_unsigned_rules_of_use_are_told() -> None:
+    said = b'{"error": "invalid_grant", "error_description": "User ada needs to sign AUP for this organization"}'
+    with pytest.raises(LoginRequired, match="AUP"):
+        read_answer("iam.test", 400, said)
+
+
+@pytest.mark.parametrize(
+    "text, seconds", [("120", 120), ("", 0), ("-1", 0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0), ("9" * 400, 999999999)]
+)
+def test_how_long_an_iam_wants_to_be_left_alone(text: str, seconds: float) -> None:
+    assert read_pause(text) == seconds
+    with pytest.raises(IAMAway) as caught:
+        read_answer("iam.test", 429, b"", pause=seconds)
+    assert caught.value.pause == seconds
 
 
 def test_foreign_text_stays_out_of_messages() -> None:
