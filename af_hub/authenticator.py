@@ -244,7 +244,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         if not keys:
             raise PolicyError("the token keeper has no key: set c.CryptKeeper.keys, or JUPYTERHUB_CRYPT_KEY")
         clients = {self.client.discovery.issuer: self.client}
-        return TokenKeeper(Store(Path(self.database), keys), clients, Purpose(" ".join(self._tokens.session.scopes)))
+        return TokenKeeper(Store(Path(self.database), keys), clients, self._session_purpose)
 
     @default("client_secret")
     def _default_client_secret(self) -> str:
@@ -286,6 +286,10 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         """The policy in force."""
         policy: Policy = self.policy_source.current()
         return policy
+
+    def _session_purpose(self, issuer: str) -> Purpose:
+        """What sessions of this issuer's people get, by the policy in force."""
+        return Purpose(" ".join(self.policy.tokens_of(issuer).session.scopes))
 
     @property
     def _tokens(self) -> Tokens:

@@ -14,6 +14,7 @@
     ├── JobKitError             the files that came with a job of a Dask cluster cannot be used
     ├── ClusterFailed           a Dask cluster did not come up, or is over
     └── Unavailable             another system does not answer, or answers nonsense
+        ├── IAMAway             ... an IAM does not answer anybody now
         ├── EndpointAway        nobody offers that endpoint of a Dask cluster at this moment
         └── PoolAway            the batch system does not answer; what it was asked for may have happened
 
@@ -48,6 +49,14 @@ class Refused(AFError):
 
 class Unavailable(AFError):
     """Another system did not answer in time, or not in its protocol."""
+
+
+class IAMAway(Unavailable):
+    """The IAM cannot be reached, is broken or has too much to do; ``pause`` is how many seconds it wants to be left alone, 0 if it did not say."""
+
+    def __init__(self, sentence: str, pause: float = 0.0) -> None:
+        super().__init__(sentence)
+        self.pause = pause
 
 
 class ChoiceRefused(Refused):

@@ -4,16 +4,18 @@ What is handed back are values; who keeps them, and when to ask, is the business
 """
 
 import base64
+import binascii
+import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote_plus
 
 from af_hub.errors import LoginRequired, TokenRejected, Unavailable
 from af_hub.iam.discovery import Discovery
-from af_hub.iam.http import fetch
+from af_hub.iam.http import SECONDS, fetch
 from af_hub.iam.idtoken import key_id, verify_id_token
 
 TOKEN = re.compile(r"[\x21-\x7e]+\Z")
@@ -30,6 +32,8 @@ class TokenAnswer:
     ----------
     refresh_token
         Empty when the IAM gave none: the old one stays good.
+    ends_at
+        When the IAM will take ``refresh_token`` no longer; None when it does not say.
     """
 
     access_token: str = field(repr=False)
@@ -38,6 +42,7 @@ class TokenAnswer:
     scope: str = ""
     refresh_token: str = field(default="", repr=False)
     id_token: str = field(default="", repr=False)
+    ends_at: float | None = None
 
 
 def read_token_answer(found: dict[str, Any], now: float) -> TokenAnswer:
@@ -54,7 +59,30 @@ def read_token_answer(found: dict[str, Any], now: float) -> TokenAnswer:
     if not TOKEN.match(token):
         raise Unavailable("The IAM's token answer has an access_token that cannot be one.")
     texts = {name: found[name] for name in ("scope", "refresh_token", "id_token") if isinstance(found.get(name), str)}
-    return TokenAnswer(token, now, now + min(max(0, seconds), LONGEST_SECONDS), **texts)
+    ends_at = read_ends_at(found, texts.get("refresh_token", ""), now)
+    return TokenAnswer(token, now, now + min(max(0, seconds), LONGEST_SECONDS), **texts, ends_at=ends_at)
+
+
+def read_ends_at(found: Mapping[str, Any], refresh_token: str, now: float) -> float | None:
+    """When a refresh token ends, as far as anybody can know.
+
+    No standard says it: Keycloak has ``refresh_expires_in``, others ``refresh_token_expires_in``, and INDIGO IAM's refresh tokens are JWTs
+    (unsigned) with ``exp``. What ends at 0, or in the past, has no end (Keycloak's offline tokens).
+    """
+    for name in ("refresh_expires_in", "refresh_token_expires_in"):
+        if _is_number(seconds := found.get(name)):
+            return now + min(seconds, LONGEST_SECONDS) if seconds > 0 else None
+    try:
+        packed = refresh_token.split(".")[1]
+        said = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
+    except (IndexError, ValueError, binascii.Error, RecursionError):
+        return None
+    end = said.get("exp") if isinstance(said, dict) else None
+    return min(end, now + LONGEST_SECONDS) if _is_number(end) and end > now else None
+
+
+def _is_number(found: Any) -> TypeGuard[float]:
+    return isinstance(found, int | float) and not isinstance(found, bool) and found == found
 
 
 @dataclass
@@ -69,11 +97,13 @@ class IAMClient:
     async def redeem(self, code: str, redirect_uri: str, code_verifier: str) -> TokenAnswer:
         """Tokens for the code of a login."""
         return await self._ask(
-            grant_type="authorization_code", code=code, redirect_uri=redirect_uri, code_verifier=code_verifier
+            SECONDS, grant_type="authorization_code", code=code, redirect_uri=redirect_uri, code_verifier=code_verifier
         )
 
-    async def refresh(self, refresh_token: str, scope: str = "", audience: str = "") -> TokenAnswer:
-        """A new access token, with fewer scopes or for one audience if said so.
+    async def refresh(
+        self, refresh_token: str, scope: str = "", audience: str = "", seconds: float = SECONDS
+    ) -> TokenAnswer:
+        """A new access token, with fewer scopes or for one audience if said so; ``seconds`` is how long to wait for it.
 
         Raises
         ------
@@ -84,7 +114,7 @@ class IAMClient:
         """
         wanted = {"scope": scope, "audience": audience}
         given = {name: value for name, value in wanted.items() if value}
-        return await self._ask(grant_type="refresh_token", refresh_token=refresh_token, **given)
+        return await self._ask(seconds, grant_type="refresh_token", refresh_token=refresh_token, **given)
 
     async def userinfo(self, access_token: str) -> dict[str, Any]:
         """What the IAM says about the token's owner (OpenID Connect Core 1.0, section 5.3)."""
@@ -109,9 +139,9 @@ class IAMClient:
             raise TokenRejected("userinfo and id token of the IAM speak of different people")
         return {**signed, **told}
 
-    async def _ask(self, **form: str) -> TokenAnswer:
+    async def _ask(self, seconds: float, **form: str) -> TokenAnswer:
         metadata, now = await self.discovery.metadata(), self.clock()
         # Both parts are form-encoded before they are packed (RFC 6749, section 2.3.1).
         pair = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}".encode()
         headers = {"Authorization": "Basic " + base64.b64encode(pair).decode(), "Accept": "application/json"}
-        return read_token_answer(await fetch(metadata.token_endpoint, form, headers), now)
+        return read_token_answer(await fetch(metadata.token_endpoint, form, headers, seconds), now)

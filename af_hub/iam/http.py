@@ -1,8 +1,8 @@
 """One request to an IAM, with a time limit, and what its failures mean.
 
 ``invalid_grant`` means that the person must log in again; a time-out, a refused connection, 429 and 5xx mean that the IAM is not
-there now and whatever is valid stays so; so does an answer that is too long, too deep, or no JSON at all. Neither message ever holds a
-token: a foreign error text goes no further than its ``error`` code (RFC 6749, section 5.2).
+there now and whatever is valid stays so; so does an answer that is too long, too deep, or no JSON at all, and a refusal of the hub itself.
+Neither message ever holds a token: a foreign error text goes no further than its ``error`` code (RFC 6749, section 5.2).
 """
 
 import json
@@ -12,10 +12,17 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from af_hub.errors import LoginRequired, Unavailable
+from af_hub.errors import IAMAway, LoginRequired, Unavailable
 
 SECONDS = 6.0
+CONNECT_SECONDS = 6.0
 MOST_BYTES = 2**20
+
+ENDED = {"invalid_grant", "invalid_token"}
+"""How a refresh token, or an access token, is refused. INDIGO IAM says the second one of both."""
+
+HUB_REFUSED = {"invalid_client", "unauthorized_client"}
+"""The same for everybody, so nobody's login has ended."""
 
 
 async def fetch(
@@ -29,13 +36,17 @@ async def fetch(
     Raises
     ------
     LoginRequired
-        When the IAM answers 401 or ``invalid_grant``.
+        When the IAM answers ``invalid_grant`` or ``invalid_token``, or to a GET with 401.
+    IAMAway
+        When it would fail anybody else too.
     Unavailable
         In any other case.
     """
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=seconds), auto_decompress=False) as session,
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(seconds, sock_connect=CONNECT_SECONDS), auto_decompress=False
+            ) as session,
             session.request(
                 "GET" if form is None else "POST",
                 url,
@@ -45,9 +56,10 @@ async def fetch(
                 allow_redirects=False,
             ) as response,
         ):
-            return read_answer(urlsplit(url).netloc, response.status, await _body(response))
+            body, pause = await _body(response), read_pause(response.headers.get("Retry-After", ""))
+            return read_answer(urlsplit(url).netloc, response.status, body, bare=form is None, pause=pause)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Unavailable(f"The IAM ({urlsplit(url).netloc}) does not answer ({_why(error, seconds)}).") from None
+        raise IAMAway(f"The IAM ({urlsplit(url).netloc}) does not answer ({_why(error, seconds)}).") from None
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
@@ -56,7 +68,7 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     while chunk := await response.content.read(2**16):
         body += chunk
         if len(body) > MOST_BYTES:
-            raise Unavailable(f"The IAM ({response.url.authority}) gives an answer of more than {MOST_BYTES} bytes.")
+            raise IAMAway(f"The IAM ({response.url.authority}) gives an answer of more than {MOST_BYTES} bytes.")
     return body
 
 
@@ -68,19 +80,38 @@ def _why(error: Exception, seconds: float) -> str:
     return f"the connection broke: {type(error).__name__}"
 
 
-def read_answer(host: str, status: int, body: bytes) -> dict[str, Any]:
-    """The JSON object of an answer, or the exception that its status and ``error`` mean. See :func:`fetch`."""
+def read_pause(text: str) -> float:
+    """Seconds of a ``Retry-After`` (RFC 9110, section 10.2.3); its form as a date counts as nothing said."""
+    return float(text[:9]) if text.isascii() and text.isdigit() else 0.0
+
+
+def read_answer(host: str, status: int, body: bytes, bare: bool = True, pause: float = 0.0) -> dict[str, Any]:
+    """The JSON object of an answer, or the exception that its status and ``error`` mean. See :func:`fetch`.
+
+    Parameters
+    ----------
+    bare
+        Whether a 401 says something of the person even without ``error``: not at the token endpoint, where it is about the hub.
+    """
     found = read_json(body)
     error = found.get("error") if isinstance(found, dict) else None
     if status == 200 and isinstance(found, dict):
         return found
     if status == 200:
-        raise Unavailable(f"The IAM ({host}) gives an answer that is no JSON object.")
-    if error == "invalid_grant" or (status == 401 and error != "invalid_client"):
-        raise LoginRequired("Your login has ended at the IAM; log in again.")
+        raise IAMAway(f"The IAM ({host}) gives an answer that is no JSON object.")
+    if status < 500 and (error in ENDED or (bare and status == 401 and error not in HUB_REFUSED)):
+        raise LoginRequired(_ended(found))
     if status == 429 or status >= 500:
-        raise Unavailable(f"The IAM ({host}) cannot serve now (HTTP {status}).")
-    raise Unavailable(f"The IAM ({host}) refused the hub's request (HTTP {status}, {error or 'no JSON'!s:.60}).")
+        raise IAMAway(f"The IAM ({host}) cannot serve now (HTTP {status}).", pause)
+    kind = IAMAway if status == 401 or error in HUB_REFUSED else Unavailable
+    raise kind(f"The IAM ({host}) refused the hub's request (HTTP {status}, {error or 'no JSON'!s:.60}).")
+
+
+def _ended(found: Any) -> str:
+    """What the person is told. INDIGO IAM refuses refresh while somebody has not signed its rules of use, and says so in words only."""
+    if isinstance(found, dict) and "aup" in str(found.get("error_description", "")).lower().split():
+        return "The IAM wants you to sign its rules of use (AUP) first; log in at the IAM to do so, then log in here again."
+    return "Your login has ended at the IAM; log in again."
 
 
 def read_json(body: bytes) -> Any:

@@ -1,8 +1,10 @@
 """The keeper: every refresh of the facility happens here, in the hub, one at a time for each person.
 
-Promises: a refresh token is stored before the access token that came with it is used, so rotation cannot be lost; access tokens are
-refreshed ahead of their end whether or not a browser is open; an IAM that does not answer ends no login, and whatever is still good
-goes on being handed out. A login that the IAM ended (``invalid_grant``) is not asked for again until the person logs in.
+Promises: a refresh token is stored before the access token that came with it is used (:mod:`af_hub.tokens.flight`); access tokens are
+refreshed ahead of their end whether or not a browser is open; at most so many requests are at the IAMs at one time; an IAM that does not
+answer ends no login, and whatever is still good goes on being handed out (:mod:`af_hub.tokens.health` says when to ask again). A login that
+the IAM ended (``invalid_grant``) is not asked for again until the person logs in. Who asks waits for a few seconds at most, and then gets what is there; what
+was begun goes on.
 Leaves to :mod:`af_hub.authenticator` who may do what, and to :mod:`af_hub.tokens.endpoint` who may ask.
 
 The access token of the login itself has every scope that the hub may ask for. It is used once, to learn who logged in, and forgotten;
@@ -13,43 +15,48 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any, TypeVar
 
-from af_hub.backoff import backoff
-from af_hub.errors import AFError, ClaimsError, LoginRequired, Unavailable
+from af_hub.errors import AFError, ClaimsError, IAMAway, LoginRequired, Unavailable
 from af_hub.iam.claims import Claims, read_claims
-from af_hub.iam.endpoint import IAMClient, TokenAnswer
+from af_hub.iam.endpoint import IAMClient
+from af_hub.tokens import metrics
+from af_hub.tokens.flight import Flight, Purpose, Threads
+from af_hub.tokens.health import Health
 from af_hub.tokens.lifetime import AccessToken, refresh_at
 from af_hub.tokens.records import Record
 from af_hub.tokens.store import Login, Store
+
+__all__ = ["Purpose", "TokenKeeper"]
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 PARALLEL = 8
+"""Requests to all IAMs together, at one time."""
+
+TOKEN_PATIENCE = 6.0
+"""Seconds that somebody waits for a token, when the one that is there may not do."""
+
+CLAIMS_PATIENCE = 3.0
+"""Seconds that a page waits for groups, when those that were told last are there."""
+
 LONGEST_NAP = 60.0
 SHORTEST_NAP = 1.0
 RECENT_SECONDS = 60.0
+ACTIVE_SECONDS = 900.0
+BATCH = 64
+"""So many are refreshed before the loop looks anew who is most in need."""
 
-
-@dataclass(frozen=True)
-class Purpose:
-    """What a token is for: its scopes, and the one who shall take it (anyone when empty)."""
-
-    scope: str
-    audience: str = ""
-
-
-@dataclass
-class Trouble:
-    """How often in a row the IAM failed for somebody, and when to ask again."""
-
-    failures: int = 0
-    again_at: float = 0.0
-    why: str = ""
+LOGIN_OVER = "Your login has ended; log in again."
+UNKNOWN_ISSUER = (
+    "facility.yaml no longer knows the IAM of your login; log in again, or ask the facility's administrators."
+)
+INTERRUPTED = "The hub was stopped just when it renewed your login, and the IAM takes what the hub has left no longer; log in again."
 
 
 class TokenKeeper:
@@ -60,40 +67,89 @@ class TokenKeeper:
     clients
         The IAM client of each issuer.
     session
-        What sessions get; its scopes must allow userinfo (``openid``).
+        What sessions of an issuer's people get; its scopes must allow userinfo (``openid``).
+    parallel
+        Requests to all IAMs together, at one time.
     """
 
     def __init__(
-        self, store: Store, clients: Mapping[str, IAMClient], session: Purpose, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        clients: Mapping[str, IAMClient],
+        session: Callable[[str], Purpose],
+        clock: Callable[[], float] = time.time,
+        parallel: int = PARALLEL,
     ) -> None:
         self._store, self._clients, self._session, self._clock = store, clients, session, clock
         self._logins = store.logins()
+        self._interrupted = set(store.flights()) & set(self._logins)
+        self._records: dict[str, Record] = {}
         self._unwritten: set[str] = set()
         self._narrow: dict[tuple[str, Purpose], AccessToken] = {}
-        self._trouble: dict[str, Trouble] = {}
+        self._health: defaultdict[tuple[str, str], Health] = defaultdict(Health)
+        self._asked_at: dict[str, float] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._calls = asyncio.Semaphore(PARALLEL)
+        self._parallel, self._calls = parallel, asyncio.Semaphore(parallel)
+        self._threads = Threads(parallel)
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
 
-    async def enrol(self, claims: Claims, refresh_token: str) -> Claims:
+    async def enrol(self, claims: Claims, refresh_token: str, ends_at: float | None = None) -> Claims:
         """Begin to keep tokens for somebody who just logged in; hands back the claims under their pinned name.
 
         Raises
         ------
         Refused
             When the name is pinned to another subject.
+        Unavailable
+            When the hub cannot write it down.
         """
+        return await self._patiently(self._enrol(claims, Login(refresh_token, ends_at=ends_at)), TOKEN_PATIENCE)
+
+    async def _enrol(self, claims: Claims, login: Login) -> Claims:
         async with self._locks[self._store.pin(claims).username]:
             pinned = self._store.pin(claims)  # again: two people with one name may have come at one moment
-            self._store.write_claims(pinned, self._clock())
-            self._keep(pinned.username, Login(refresh_token))
+            await self._write_claims(pinned)
             self._forget(pinned.username)
+            await self._keep(pinned.username, login)
         self._changed.set()
         return pinned
 
+    async def end(self, username: str) -> str:
+        """Forget this user's tokens, since they logged out; hands back the refresh token, for whoever revokes it."""
+        async with self._locks[username]:
+            login = self._login(username)
+            self._forget(username)
+            await self._keep(username, Login("", ends_at=self._clock()))
+        return login.refresh_token
+
     def record(self, username: str) -> Record | None:
         """What the IAM last said of this user; None for a stranger."""
-        return self._store.record(username)
+        if username not in self._records and (found := self._store.record(username)):
+            self._records[username] = found
+        return self._records.get(username)
+
+    def login_ends(self, username: str) -> float | None:
+        """When this user must log in again, as far as the IAM has said it; in the past when the login is over. None for a stranger."""
+        return self._login(username).ends_at
+
+    def token_ends(self, username: str) -> float | None:
+        """When the access token that this user's sessions have now ends; None when there is none."""
+        token = self._login(username).token
+        return token.expires_at if token else None
+
+    def logged_in(self, username: str) -> bool:
+        """Whether there is a login of this user that the IAM took when it was last asked."""
+        return bool(self._login(username).refresh_token)
+
+    def trouble(self, username: str) -> str:
+        """Why this user's token is not refreshed at this moment, in a sentence; empty when it is, or need not be."""
+        login = self._login(username)
+        if not login.refresh_token:
+            return login.why
+        token = login.token
+        due = token is None or self._clock() >= refresh_at(token, username)
+        return self._token_health(username).why(username) if due else ""
 
     async def claims(self, username: str, max_age: float) -> Claims:
         """Who this user is, asked of the IAM again when that is more than ``max_age`` seconds ago.
@@ -105,17 +161,17 @@ class TokenKeeper:
         LoginRequired
             When there is no login of this user that the IAM still takes.
         """
-        record = self._store.record(username)
-        if record is None or not self._login(username).refresh_token:
-            raise LoginRequired("Your login has ended; log in again.")
+        record = self.record(username)
+        login = self._login(username)
+        if record is None or not login.refresh_token:
+            raise LoginRequired(login.why or LOGIN_OVER)
         if self._clock() - record.seen_at <= max_age:
             return record.claims
-        async with self._locks[username]:
-            try:
-                return await self._look(username, max_age)
-            except (Unavailable, ClaimsError) as error:
-                log.warning("claims of %s kept as they were: %s", username, error)
-                return record.claims
+        try:
+            return await self._patiently(self._look(username, max_age), CLAIMS_PATIENCE)
+        except (Unavailable, ClaimsError) as error:
+            log.debug("claims of %s kept as they were: %s", username, error)
+            return record.claims
 
     async def access_token(self, username: str) -> AccessToken:
         """A token for this user's sessions, good for a while yet.
@@ -127,16 +183,8 @@ class TokenKeeper:
         Unavailable
             When the IAM does not answer and there is no good token.
         """
-        async with self._locks[username]:
-            token = self._login(username).token
-            if token and self._clock() < refresh_at(token, username):
-                return token
-            try:
-                return await self._refresh(username, self._session)
-            except (LoginRequired, Unavailable):
-                if token and token.seconds_left(self._clock()) > 0:
-                    return token
-                raise
+        self._asked_at[username] = self._clock()
+        return await self._good_token(username, self._session_of(username))
 
     async def purpose_token(self, username: str, purpose: Purpose) -> AccessToken:
         """A token for one purpose of the facility's own services; kept in memory only.
@@ -146,135 +194,288 @@ class TokenKeeper:
         LoginRequired, Unavailable
             As :meth:`access_token`.
         """
-        async with self._locks[username]:
-            token = self._narrow.get((username, purpose))
-            if token is None or self._clock() >= refresh_at(token, username):
-                token = await self._refresh(username, purpose)
-                self._narrow[username, purpose] = token
-            return token
+        return await self._good_token(username, purpose)
 
     async def keep_fresh(self) -> None:
         """Refresh the sessions' tokens ahead of their end, and look who people are then, for as long as the hub runs."""
         while True:
             self._changed.clear()
-            self._write_down()
-            now = self._clock()
-            living = [username for username, login in self._logins.items() if login.refresh_token]
-            due = [username for username in living if self._due_at(username) <= now]
-            await asyncio.gather(*(self._renew(username) for username in due))
-            next_due = min((self._due_at(username) for username in living), default=now + LONGEST_NAP)
             try:
-                await asyncio.wait_for(
-                    self._changed.wait(), min(LONGEST_NAP, max(SHORTEST_NAP, next_due - self._clock()))
-                )
+                await self._write_down()
+                await self._renew_all(self._due()[:BATCH])
+                nap = min(LONGEST_NAP, max(SHORTEST_NAP, self._next_due() - self._clock()))
+            except Exception:
+                log.exception("the token keeper stumbled")  # it must never fall
+                nap = SHORTEST_NAP
+            try:
+                await asyncio.wait_for(self._changed.wait(), nap)
             except TimeoutError:
                 pass
 
+    def standings(self) -> Iterator[metrics.Standing]:
+        """How everybody's tokens stand, for Prometheus."""
+        now = self._clock()
+        for username, login in self._logins.items():
+            record, left = self.record(username), login.token.seconds_left(now) if login.token else 0.0
+            state = "ended" if not login.refresh_token else "expired" if not left else "stale"
+            if state == "stale" and login.token and now < refresh_at(login.token, username):
+                state = "fresh"
+            active = now - self._asked_at.get(username, 0.0) < ACTIVE_SECONDS
+            yield metrics.Standing(record.claims.issuer if record else "", "active" if active else "idle", state, left)
+
+    # --- who is due ---
+
+    def _due(self) -> list[str]:
+        """Who should be refreshed now, most in need first; one alone of those whose IAM is away, to see whether it is back."""
+        now = self._clock()
+        due = [username for username in self._living() if self._due_at(username) <= now]
+        due.sort(key=self._need)
+        probed: set[str] = set()
+        chosen = []
+        for username in due:
+            if self._token_health(username).down_since is not None:
+                issuer = self._issuer(username)
+                if issuer in probed:
+                    continue
+                probed.add(issuer)
+            chosen.append(username)
+        return chosen
+
+    def _need(self, username: str) -> tuple[float, float]:
+        health, token = self._token_health(username), self._login(username).token
+        tried_at = health.tried_at(username) if health.down_since is not None else 0.0
+        return tried_at, token.expires_at if token else 0.0
+
+    def _next_due(self) -> float:
+        return min((self._due_at(username) for username in self._living()), default=self._clock() + LONGEST_NAP)
+
+    def _living(self) -> list[str]:
+        return [
+            username
+            for username, login in self._logins.items()
+            if login.refresh_token and self._issuer(username) in self._clients
+        ]
+
+    def _due_at(self, username: str) -> float:
+        token, again_at = self._login(username).token, self._token_health(username).again_at(username)
+        return max(refresh_at(token, username) if token and username not in self._interrupted else 0.0, again_at)
+
+    async def _renew_all(self, usernames: Sequence[str]) -> None:
+        """Each of them, at most ``parallel`` at a time."""
+        turns = iter(usernames)
+
+        async def worker() -> None:
+            for username in turns:
+                await self._renew(username)
+
+        await asyncio.gather(*(worker() for _ in islice(usernames, self._parallel)))
+        if len(usernames) >= BATCH:
+            self._changed.set()  # there are more
+
     async def _renew(self, username: str) -> None:
         try:
-            await self.access_token(username)
+            await self._patiently(self._renewed(username, self._session_of(username)), TOKEN_PATIENCE)
             await self.claims(username, max_age=RECENT_SECONDS)
         except AFError as error:
-            log.warning("no fresh token for %s: %s", username, error)
+            log.debug("no fresh token for %s: %s", username, error)
         except Exception:
             log.exception("no fresh token for %s", username)  # one person's trouble must not end everybody's refresh
 
-    def _due_at(self, username: str) -> float:
-        token = self._login(username).token
-        trouble = self._trouble.get(username)
-        return max(refresh_at(token, username) if token else 0.0, trouble.again_at if trouble else 0.0)
+    # --- tokens ---
 
-    async def _look(self, username: str, max_age: float) -> Claims:
-        """Ask the IAM who this is; the caller holds the person's lock."""
-        record = self._store.record(username)
-        assert record is not None, "claims() has seen it"
-        if self._clock() - record.seen_at <= max_age:
-            return record.claims  # whoever held the lock before us has looked
-        token = self._login(username).token
-        if token is None or self._clock() >= refresh_at(token, username):
-            token = await self._refresh(username, self._session)
-        found = await self._told(username, token)
-        told = read_claims(found, record.claims.issuer)
-        if told.subject != record.claims.subject:
-            self._end(username)
-            raise LoginRequired("The IAM says that you are somebody else now; log in again.")
-        claims = replace(told, username=username)
-        self._store.write_claims(claims, self._clock())
-        return claims
+    async def _good_token(self, username: str, purpose: Purpose) -> AccessToken:
+        """A token that is fresh, or else still good."""
+        if fresh := self._fresh(username, purpose):
+            return fresh
+        try:
+            return await self._patiently(self._renewed(username, purpose), TOKEN_PATIENCE)
+        except (LoginRequired, Unavailable):
+            token = self._token(username, purpose)
+            if token and token.seconds_left(self._clock()) > 0:
+                return token
+            raise
 
-    async def _told(self, username: str, token: AccessToken) -> dict[str, Any]:
-        try:
-            return await self._ask(username, lambda client: client.userinfo(token.value))
-        except LoginRequired:
-            # The access token was revoked; only a refresh tells whether the login still holds.
-            fresh = await self._refresh(username, self._session)
-        try:
-            return await self._ask(username, lambda client: client.userinfo(fresh.value))
-        except LoginRequired as error:
-            raise Unavailable("the IAM's userinfo refuses the token that the IAM just gave") from error
+    def _token(self, username: str, purpose: Purpose) -> AccessToken | None:
+        if purpose == self._session_of(username):
+            return self._login(username).token
+        return self._narrow.get((username, purpose))
+
+    def _fresh(self, username: str, purpose: Purpose) -> AccessToken | None:
+        token = self._token(username, purpose)
+        return token if token and self._clock() < refresh_at(token, username) else None
+
+    async def _renewed(self, username: str, purpose: Purpose) -> AccessToken:
+        """A fresh token: whoever held the lock before us may have brought it."""
+        async with self._locks[username]:
+            fresh = self._fresh(username, purpose)
+            return fresh if fresh and username not in self._interrupted else await self._refresh(username, purpose)
 
     async def _refresh(self, username: str, purpose: Purpose) -> AccessToken:
         """A new token for ``purpose``; the caller holds the person's lock. What rotation brought is stored first."""
         login = self._login(username)
         if not login.refresh_token:
-            raise LoginRequired("Your login has ended; log in again.")
+            raise LoginRequired(login.why or LOGIN_OVER)
+        if self._issuer(username) not in self._clients:  # an edit that may be taken back, so this ends nothing
+            raise LoginRequired(UNKNOWN_ISSUER)
+        for_session = purpose == self._session_of(username)
+
+        async def fly(client: IAMClient) -> AccessToken:
+            await client.discovery.metadata()
+            with metrics.refresh(client.discovery.issuer, "session" if for_session else "narrow"):
+                landing = await self._threads.fly(
+                    Flight(self._store, client, username, login, purpose, for_session, self._clock())
+                )
+            self._logins[username] = landing.login
+            if not landing.stored:
+                self._unwritten.add(username)
+            return landing.token
+
         try:
-            answer: TokenAnswer = await self._ask(
-                username, lambda client: client.refresh(login.refresh_token, purpose.scope, purpose.audience)
-            )
-        except LoginRequired:
-            self._end(username)
-            raise
-        token = AccessToken(answer.access_token, answer.issued_at, answer.expires_at)
-        kept = token if purpose == self._session else login.token
-        self._keep(username, Login(answer.refresh_token or login.refresh_token, kept))
+            token = await self._ask(username, "token", fly)
+        except LoginRequired as error:
+            await self._end(username, str(error))
+            raise LoginRequired(self._login(username).why) from error
+        if not for_session:
+            self._narrow[username, purpose] = token
+        self._interrupted.discard(username)
         return token
 
-    async def _ask(self, username: str, call: Callable[[IAMClient], Awaitable[T]]) -> T:
-        """One request to the person's IAM, unless it failed for them a short while ago."""
-        trouble = self._trouble.get(username, Trouble())
-        if self._clock() < trouble.again_at:
-            raise Unavailable(trouble.why)
-        record = self._store.record(username)
-        client = self._clients.get(record.claims.issuer) if record else None
-        if client is None:
-            raise LoginRequired("facility.yaml no longer knows the IAM of your login; log in again.")
+    async def _end(self, username: str, why: str) -> None:
+        """The IAM ended this login; the last access token stays until it ends by itself."""
+        interrupted = username in self._interrupted
+        self._interrupted.discard(username)
+        log.warning("login of %s is over: %s", username, "the hub was stopped in a refresh" if interrupted else why)
+        metrics.FORCED_LOGINS.labels(self._issuer(username), "interrupted" if interrupted else "refused_by_iam").inc()
+        said = INTERRUPTED if interrupted else why
+        await self._keep(username, Login("", self._login(username).token, self._clock(), said))
+
+    # --- who people are ---
+
+    async def _look(self, username: str, max_age: float) -> Claims:
+        """Ask the IAM who this is."""
+        async with self._locks[username]:
+            record = self.record(username)
+            assert record is not None, "claims() has seen it"
+            if self._clock() - record.seen_at <= max_age:
+                return record.claims  # whoever held the lock before us has looked
+            purpose = self._session_of(username)
+            token = self._fresh(username, purpose) or await self._refresh(username, purpose)
+            found = await self._told(username, token)
+            told = read_claims(found, record.claims.issuer)
+            if told.subject != record.claims.subject:
+                metrics.FORCED_LOGINS.labels(record.claims.issuer, "other_subject").inc()
+                said = "The IAM says that you are somebody else now; log in again."
+                await self._keep(username, Login("", self._login(username).token, self._clock(), said))
+                raise LoginRequired(said)
+            claims = replace(told, username=username)
+            await self._write_claims(claims)
+            return claims
+
+    async def _told(self, username: str, token: AccessToken) -> dict[str, Any]:
         try:
-            async with self._calls:
+            return await self._userinfo(username, token)
+        except LoginRequired:
+            # The access token was revoked; only a refresh tells whether the login still holds.
+            fresh = await self._refresh(username, self._session_of(username))
+        try:
+            return await self._userinfo(username, fresh)
+        except LoginRequired as error:
+            raise Unavailable("the IAM's userinfo refuses the token that the IAM just gave") from error
+
+    async def _userinfo(self, username: str, token: AccessToken) -> dict[str, Any]:
+        async def call(client: IAMClient) -> dict[str, Any]:
+            with metrics.request(client.discovery.issuer, "userinfo"):
+                return await client.userinfo(token.value)
+
+        return await self._ask(username, "userinfo", call)
+
+    # --- the IAM ---
+
+    async def _ask(self, username: str, what: str, call: Callable[[IAMClient], Awaitable[T]]) -> T:
+        """One request to the person's IAM, unless it failed a short while ago."""
+        issuer = self._issuer(username)
+        client, health = self._clients[issuer], self._health[issuer, what]
+        async with self._calls:
+            health.ask(username, self._clock())
+            try:
                 answer = await call(client)
-        except Unavailable as error:
-            failures = trouble.failures + 1
-            self._trouble[username] = Trouble(
-                failures, self._clock() + backoff(failures, least=5, most=300), str(error)
-            )
-            raise
-        self._trouble.pop(username, None)
+            except Unavailable as error:
+                self._failed(health, username, error)
+                raise
+            except LoginRequired:
+                self._worked(health, username)  # it serves; whom is another matter
+                raise
+        self._worked(health, username)
         return answer
+
+    def _failed(self, health: Health, username: str, error: Unavailable) -> None:
+        if health.failed(username, error, self._clock()):
+            log.error("%s counts as down, and is asked by one at a time from now on: %s", self._issuer(username), error)
+            metrics.IAM_UP.labels(self._issuer(username)).set(0)
+
+    def _worked(self, health: Health, username: str) -> None:
+        if health.worked(username, self._clock()):
+            log.warning("%s is back", self._issuer(username))
+            self._changed.set()
+        metrics.IAM_UP.labels(self._issuer(username)).set(1)
+
+    async def _patiently(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        """What ``work`` brings, if it does so soon; it goes on in any case, also when whoever asked has gone."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._done)
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+        if not done:
+            raise IAMAway(f"The IAM takes more than {seconds:g} seconds now.")
+        return task.result()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, even when whoever asked has gone
+
+    # --- what the hub holds ---
+
+    def _issuer(self, username: str) -> str:
+        record = self.record(username)
+        return record.claims.issuer if record else ""
+
+    def _session_of(self, username: str) -> Purpose:
+        return self._session(self._issuer(username))
+
+    def _token_health(self, username: str) -> Health:
+        return self._health[self._issuer(username), "token"]
 
     def _login(self, username: str) -> Login:
         return self._logins.get(username, Login(""))
 
-    def _keep(self, username: str, login: Login) -> None:
+    async def _write_claims(self, claims: Claims) -> None:
+        now = self._clock()
+        await self._threads.write(self._store.write_claims, claims, now)
+        self._records[claims.username] = Record(claims, now)
+
+    async def _keep(self, username: str, login: Login) -> None:
         self._logins[username] = login
         self._unwritten.add(username)
-        self._write_down()
+        await self._write_down()
 
-    def _write_down(self) -> None:
+    async def _write_down(self) -> None:
         """Store what is in memory only: on a full disk, what rotation brought would be lost, and with it the login."""
         for username in list(self._unwritten):
+            login = self._logins[username]
             try:
-                self._store.write_login(username, self._logins[username])
-                self._unwritten.remove(username)
+                await self._threads.write(self._store.write_login, username, login)
             except Unavailable as error:
                 log.error("what the hub holds for %s is in memory only: %s", username, error)
-
-    def _end(self, username: str) -> None:
-        """The IAM ended this login; the last access token stays until it ends by itself."""
-        log.info("the IAM ended the login of %s", username)
-        self._keep(username, Login("", self._login(username).token))
+                return
+            if self._logins[username] is login:
+                self._unwritten.discard(username)
 
     def _forget(self, username: str) -> None:
         """A new login owes nothing to the old one."""
-        self._trouble.pop(username, None)
+        self._interrupted.discard(username)
+        for (issuer, _), health in self._health.items():
+            if issuer == self._issuer(username):
+                health.forget(username)
         for key in [key for key in self._narrow if key[0] == username]:
             del self._narrow[key]

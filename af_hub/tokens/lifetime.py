@@ -3,10 +3,10 @@
 import zlib
 from dataclasses import dataclass, field
 
-RENEW_AT = 0.4
-"""Share of its life that a token has left when it is refreshed, at the latest."""
+RENEW_AT = 0.55
+"""Share of its life that a token has left when it is refreshed, at the latest: one of an hour outlives an outage of half an hour."""
 
-SPREAD = 0.2
+SPREAD = 0.15
 """Share of its life over which people are spread, so that a thousand logins of one morning do not refresh at one moment."""
 
 

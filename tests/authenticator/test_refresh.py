@@ -20,9 +20,10 @@ from af_hub.iam.claims import Claims
 from af_hub.iam.discovery import Discovery
 from af_hub.iam.endpoint import IAMClient
 from af_hub.policy.load import PolicyFile
-from af_hub.testing.hub import FACILITY, USERS, nowhere
+from af_hub.testing.hub import FACILITY, nowhere
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.iam_oauth import DemoClient, read_users
+from af_hub.testing.places import USERS
 from af_hub.tokens.keeper import Purpose, TokenKeeper
 from af_hub.tokens.store import Store
 
@@ -53,7 +54,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     async with DemoIAM(read_users(USERS), [HUB]) as iam:
         client = IAMClient(Discovery(iam.issuer, iam.discovery), "hub", "s3cret")
         store = Store(tmp_path / "keeper.sqlite", [Fernet(Fernet.generate_key())])
-        keeper = TokenKeeper(store, {iam.issuer: client}, Purpose("openid profile wlcg.groups"))
+        keeper = TokenKeeper(store, {iam.issuer: client}, lambda _: Purpose("openid profile wlcg.groups"))
         (tmp_path / "facility.yaml").write_text(FACILITY.read_text() + "\ntokens: {condor: {scopes: [compute.read]}}\n")
         policy = PolicyFile(tmp_path / "facility.yaml", {**nowhere(tmp_path), "AF_IAM_DISCOVERY": iam.discovery})
         yield Bench(iam, IAMAuthenticator(policy_source=policy, client=client, keeper=keeper))
@@ -129,7 +130,7 @@ async def test_cookies_get_the_attribute_that_jupyterhub_reads(bench: Bench) -> 
 async def test_refresh_never_raises(bench: Bench) -> None:
     user = await bench.log_in("cms-analyst")
     bench.authenticator.keeper._store.close()
-    bench.authenticator.keeper._store = None
+    bench.authenticator.keeper._store = bench.authenticator.keeper._records = None
     assert await bench.authenticator.refresh_user(user, browser()) is True
 
 
