@@ -1,7 +1,7 @@
 """``af-hub``: what an administrator types. Each command imports what it needs when it runs, so that ``--help`` is quick.
 
-Exit status: 0 yes or done, 1 it failed, 2 mistyped, 3 no (``explain``: the login is refused; ``check site``: the site is shared),
-130 interrupted.
+Exit status: 0 yes or done, 1 it failed, 2 mistyped, 3 no (``explain``: the login is refused; ``check policy``: the file has mistakes;
+``check site``: the site is shared), 130 interrupted.
 """
 
 import json
@@ -58,10 +58,28 @@ def main() -> None:
     """AF Hub: an analysis facility for high-energy physics."""
 
 
+def read_time(text: str) -> float:
+    """Unix seconds of an instant with its zone.
+
+    Raises
+    ------
+    click.BadParameter
+        When it is none.
+    """
+    from af_hub.policy.units import read_instant
+
+    try:
+        return read_instant(text).timestamp()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--at") from error
+
+
 @main.command()
 @click.argument("username", required=False)
 @click.option("--claims", "claims_file", type=click.File(), help="JSON of a userinfo answer or an id token's payload.")
 @click.option("--groups", help="Comma-separated groups of an imagined person, as in /cms,/cms/itcms.")
+@click.option("--issuer", help="Whose groups those are: the short name of an issuer; the first one when left out.")
+@click.option("--at", "instant", metavar="TIME", help="Not now but then, as in 2026-12-05T18:00:00+01:00.")
 @click.option(
     "--database",
     type=click.Path(path_type=Path),
@@ -74,6 +92,8 @@ def explain(
     username: str | None,
     claims_file: TextIO | None,
     groups: str | None,
+    issuer: str | None,
+    instant: str | None,
     database: Path,
     facility_file: Path,
     users_file: Path,
@@ -92,15 +112,50 @@ def explain(
         policy = load_policy(facility_file, lenient=True)
     except PolicyError as error:
         raise PolicyError(f"{error}\n{NOT_IN_FORCE}") from error
-    claims, source = people.find_claims(policy, username, claims_file, groups, database, users_file)
-    rights = decide(policy, claims, time.time())
-    click.echo(in_words(policy, claims, rights, source))
+    now = read_time(instant) if instant else time.time()
+    claims, source = people.find_claims(policy, username, claims_file, groups, database, users_file, issuer)
+    rights = decide(policy, claims, now)
+    click.echo(in_words(policy, claims, rights, source, now))
     sys.exit(0 if rights.login else NO)
 
 
 @main.group()
 def check() -> None:
     """Whether something is as the facility needs it."""
+
+
+@check.command("policy")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--strict", is_flag=True, help="Doubts count too; for a check before a file is put in place by a program."
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@facility_option
+def check_policy_file(file: Path | None, strict: bool, as_json: bool, facility_file: Path) -> None:
+    """Whether FILE can be the policy.
+
+    All mistakes at once, each with its line, what was found, what was wanted and what to change; where there are none, doubts: what is
+    allowed and hardly meant. FILE is that of --facility when it is left out. Exit status 0 when it can, 3 when it has mistakes, 1 when
+    it cannot be read.
+    """
+    from af_hub.policy.check import check_policy
+    from af_hub.policy.load import unreadable
+
+    path = file or facility_file
+    try:
+        report = check_policy(path.read_bytes(), str(path), os.environ, time.time())
+    except OSError as error:
+        raise unreadable(path, error) from error
+    click.echo(json.dumps(report.as_dict(), indent=1) if as_json else report.in_words(str(path)))
+    sys.exit(NO if report.mistakes or (strict and report.doubts) else 0)
+
+
+@main.command()
+def schema() -> None:
+    """The JSON schema of facility.yaml, for editors."""
+    from af_hub.policy.schema import schema as made
+
+    click.echo(made(), nl=False)
 
 
 @check.command("site")

@@ -23,6 +23,7 @@ from pathlib import Path
 from af_hub.condor.mapping import compile_mapping, read_people
 from af_hub.errors import PolicyError, Unavailable
 from af_hub.files import RestingFile, stamp
+from af_hub.policy.audit import OverrideLog
 from af_hub.policy.decide import next_change
 from af_hub.policy.load import read_policy
 from af_hub.ready import say_ready
@@ -63,6 +64,7 @@ class Watch:
     _files: dict[Path, RestingFile] = field(default_factory=dict, init=False)
     _contents: dict[Path, bytes] = field(default_factory=dict, init=False)
     _due: bool = field(default=False, init=False)
+    _overrides: OverrideLog = field(default_factory=OverrideLog, init=False)
     _change_at: float = field(default=math.inf, init=False)
 
     def look(self) -> None:
@@ -103,6 +105,7 @@ class Watch:
             log.error("table and map are kept as they were, since the edit is wrong:\n%s", error)
             return
         now = self.clock()
+        self._overrides.look(policy, now)
         self._change_at = next_change(policy, now)
         mapping = compile_mapping(policy, people, now)
         for account in mapping.refused:

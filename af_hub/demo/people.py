@@ -68,6 +68,16 @@ def demo_claims(issuer: str, path: Path = USERS_FILE) -> Iterator[Claims]:
         )
 
 
+def _issuer(policy: Policy, name: str | None) -> str:
+    """The issuer of this short name; the first one when none is given."""
+    if name is None:
+        return policy.issuers[0].issuer
+    found = next((one for one in policy.issuers if one.name == name), None)
+    if found is None:
+        raise ClaimsError(f"no issuer is called {name!r}; there are {', '.join(one.name for one in policy.issuers)}")
+    return found.issuer
+
+
 def find_claims(
     policy: Policy,
     username: str | None,
@@ -75,17 +85,18 @@ def find_claims(
     groups: str | None,
     database: Path,
     users: Path = USERS_FILE,
+    issuer_name: str | None = None,
 ) -> tuple[Claims, str]:
     """The claims that a question is about, and where they come from in words.
 
     Raises
     ------
     ClaimsError
-        When nothing is known of that person, or not exactly one of the three was given.
+        When nothing is known of that person, or not exactly one of the three was given, or there is no such issuer.
     """
     if sum(given is not None for given in (username, claims_file, groups)) != 1:
         raise ClaimsError("give one of: a user name, --claims FILE, --groups /a,/b")
-    issuer = policy.issuers[0].issuer
+    issuer = _issuer(policy, issuer_name)
     if groups is not None:
         return Claims(issuer, "-", "somebody", normalise_groups(groups.split(","))), "the command line"
     if claims_file is not None:

@@ -1,11 +1,12 @@
 """What the policy gives one person. The hub, the controller, the access point and ``af-hub explain`` all ask here."""
 
 import math
-from collections.abc import Iterator, Set
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from af_hub.iam.claims import USERNAME, Claims
 from af_hub.policy.model import Limits, Override, Policy, Rule
+from af_hub.policy.refusals import no_login, unknown_issuer
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Rights:
     images, sizes, sites
         Names in the order of the policy's rules.
     because
-        For each right that was given, the names of the rules that gave it.
+        For each right that was given, the names of the rules and overrides that gave it.
     """
 
     login: bool
@@ -47,42 +48,44 @@ def decide(policy: Policy, claims: Claims, now: float) -> Rights:
     Lists add up over all rules that match, ``condor`` and ``limits`` come from the first that has them; overrides in force stand
     before the rules. Somebody who may not log in has no right at all, whatever other rules say.
     """
-    if claims.issuer not in {issuer.issuer for issuer in policy.issuers}:
-        return Rights(
-            login=False, refusal=f"{claims.username} comes from {claims.issuer}, which this facility does not know."
-        )
-    groups = set(facility_groups(policy, claims))
-    rules = [rule for rule in rules_in_force(policy, now) if matches(rule, claims.username, groups)]
+    if claims.issuer not in policy.index.issuers:
+        return Rights(login=False, refusal=unknown_issuer(policy, claims))
+    speaking = policy.index.speaking_of(claims.username, facility_groups(policy, claims))
+    rules = [rule for rule in speaking if counts(rule, now)]
     if not any(rule.login for rule in rules):
-        return Rights(login=False, refusal=_refusal(policy, claims))
+        return Rights(login=False, refusal=no_login(policy, claims, facility_groups(policy, claims), speaking, now))
     condor = next((rule for rule in rules if rule.condor), None)
     limits = next((rule for rule in rules if rule.limits), None)
+    images, sizes, sites = (_givers(rules, kind) for kind in ("images", "sizes", "sites"))
     because = {
         "login": tuple(rule.name for rule in rules if rule.login),
         "admin": tuple(rule.name for rule in rules if rule.admin),
-        **{
-            f"image {name}": tuple(rule.name for rule in rules if name in rule.images) for name in _all(rules, "images")
-        },
-        **{f"size {name}": tuple(rule.name for rule in rules if name in rule.sizes) for name in _all(rules, "sizes")},
-        **{f"site {name}": tuple(rule.name for rule in rules if name in rule.sites) for name in _all(rules, "sites")},
+        **{f"image {name}": tuple(givers) for name, givers in images.items()},
+        **{f"size {name}": tuple(givers) for name, givers in sizes.items()},
+        **{f"site {name}": tuple(givers) for name, givers in sites.items()},
         "condor": (condor.name,) if condor else (),
         "limits": (limits.name,) if limits else (),
     }
     return Rights(
         login=True,
         admin=any(rule.admin for rule in rules),
-        images=_all(rules, "images"),
-        sizes=_all(rules, "sizes"),
-        sites=_all(rules, "sites"),
+        images=tuple(images),
+        sizes=tuple(sizes),
+        sites=tuple(sites),
         condor=condor_rights(condor, claims.username) if condor else None,
         limits=limits.limits if limits else None,
         because={right: names for right, names in because.items() if names},
     )
 
 
+def counts(rule: Rule, now: float) -> bool:
+    """Whether the rule counts at this instant: always, but for an override that is not in force."""
+    return not isinstance(rule, Override) or rule.in_force(now)
+
+
 def rules_in_force(policy: Policy, now: float) -> list[Rule]:
     """What counts at this instant, in order: overrides, then rules."""
-    return [*(override for override in policy.overrides if override.in_force(now)), *policy.rules]
+    return [rule for rule in (*policy.overrides, *policy.rules) if counts(rule, now)]
 
 
 def next_change(policy: Policy, now: float) -> float:
@@ -93,14 +96,9 @@ def next_change(policy: Policy, now: float) -> float:
 
 def facility_groups(policy: Policy, claims: Claims) -> tuple[str, ...]:
     """The groups of ``claims`` as the rules write them: with the prefix of their issuer."""
-    issuer = policy.issuer(claims.issuer)
+    issuer = policy.index.issuers.get(claims.issuer)
     prefix = issuer.groups_prefix if issuer else ""
-    return tuple(prefix + group for group in claims.groups)
-
-
-def matches(rule: Rule, username: str, groups: Set[str]) -> bool:
-    """Whether the rule speaks of this person."""
-    return not groups.isdisjoint(rule.groups) or username in people_of(rule)
+    return tuple(prefix + group for group in claims.groups) if prefix else claims.groups
 
 
 def people_of(rule: Rule) -> list[str]:
@@ -115,19 +113,10 @@ def condor_rights(rule: Rule, username: str) -> CondorRights | None:
     return CondorRights(rule.condor.account.replace("{username}", username), rule.condor.accounting_group)
 
 
-def _all(rules: list[Rule], key: str) -> tuple[str, ...]:
-    """Names of all rules, each once, in the order in which they first stand."""
-
-    def names() -> Iterator[str]:
-        for rule in rules:
-            yield from getattr(rule, key)
-
-    return tuple(dict.fromkeys(names()))
-
-
-def _refusal(policy: Policy, claims: Claims) -> str:
-    wanted = list(dict.fromkeys(group for rule in policy.rules if rule.login for group in rule.groups))
-    return (
-        f"{claims.username} is in none of the groups that may log in here: {', '.join(wanted) or 'there are none'} "
-        f"(the IAM says: {', '.join(claims.groups) or 'no groups'}). To be let in, ask {policy.facility.contact} for one of them."
-    )
+def _givers(rules: Iterable[Rule], kind: str) -> dict[str, list[str]]:
+    """Each name of this kind in the order in which they first stand, with the rules that give it."""
+    found: dict[str, list[str]] = {}
+    for rule in rules:
+        for name in dict.fromkeys(getattr(rule, kind)):
+            found.setdefault(name, []).append(rule.name)
+    return found

@@ -1,24 +1,37 @@
 """What the policy gives a person and which rule gave it, in words: ``af-hub explain``."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from af_hub.iam.claims import Claims
-from af_hub.policy.decide import Rights
-from af_hub.policy.model import Policy
+from af_hub.policy.decide import Rights, facility_groups
+from af_hub.policy.model import Override, Policy
 from af_hub.policy.units import describe_bytes, describe_seconds
+from af_hub.policy.units import describe_instant as instant
 
 NOT_IN_FORCE = "So this file is not in force anywhere: hub, controller and access point keep what they read before, until it is mended."
 """What to say after the mistakes of a file."""
 
 
-def explain(policy: Policy, claims: Claims, rights: Rights, source: str) -> str:
-    """Several lines for people; ``source`` says where the claims come from."""
-    return "\n".join(_lines(policy, claims, rights, source))
+def explain(policy: Policy, claims: Claims, rights: Rights, source: str, now: float) -> str:
+    """Several lines for people.
+
+    Parameters
+    ----------
+    rights
+        What was decided for the instant ``now`` (Unix seconds).
+    source
+        Where the claims come from.
+    """
+    return "\n".join([*_lines(policy, claims, rights, source, now), *_overrides(policy, claims, now)])
 
 
-def _lines(policy: Policy, claims: Claims, rights: Rights, source: str) -> Iterator[str]:
-    yield f"{claims.username} ({claims.name or 'no name'}), groups {', '.join(claims.groups) or 'none'}"
-    yield f"  from {source}"
+def _lines(policy: Policy, claims: Claims, rights: Rights, source: str, now: float) -> Iterator[str]:
+    groups = facility_groups(policy, claims)
+    yield f"{claims.username} ({claims.name or 'no name'}), groups {', '.join(groups) or 'none'}"
+    issuer = policy.issuer(claims.issuer)
+    yield f"  from {source}" + (f", issuer {issuer.name}" if issuer and len(policy.issuers) > 1 else "")
+    yield f"  at {instant(datetime.fromtimestamp(now, UTC))}"
     if not rights.login:
         yield f"may not log in: {rights.refusal}"
         return
@@ -39,13 +52,30 @@ def _lines(policy: Policy, claims: Claims, rights: Rights, source: str) -> Itera
         limits = rights.limits
         yield _line(
             "limits",
-            f"{_count(limits.clusters, 'cluster')}, {_count(limits.cores, 'core')}, {describe_bytes(limits.memory)} memory, "
+            f"{count(limits.clusters, 'cluster')}, {count(limits.cores, 'core')}, {describe_bytes(limits.memory)} memory, "
             f"{describe_seconds(limits.lifetime)} each cluster",
             rights.because["limits"],
         )
 
 
-def _count(number: int, what: str) -> str:
+def _overrides(policy: Policy, claims: Claims, now: float) -> Iterator[str]:
+    """Those that speak of this person, with what they are now."""
+    for rule in policy.index.speaking_of(claims.username, facility_groups(policy, claims)):
+        if isinstance(rule, Override):
+            yield f"override {rule.name!r}: {state(rule, now)}; {rule.reason}"
+
+
+def state(override: Override, now: float) -> str:
+    """Whether it is in force at this instant, and when that changes."""
+    if override.in_force(now):
+        return f"in force until {instant(override.until)}"
+    if override.begins and now < override.begins.timestamp():
+        return f"not in force before {instant(override.begins)}"
+    return f"over since {instant(override.until)}"
+
+
+def count(number: int, what: str) -> str:
+    """``4 cores``, ``1 core``."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 

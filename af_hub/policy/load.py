@@ -8,7 +8,8 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from af_hub.errors import PolicyError
 from af_hub.files import RestingFile
 from af_hub.policy.model import Policy
 from af_hub.policy.references import wrong_references
-from af_hub.policy.text import Mistake, Place, read_document
+from af_hub.policy.text import Document, Mistake, Place, read_document
 from af_hub.policy.words import describe_error, describe_found, describe_place
 
 log = logging.getLogger(__name__)
@@ -58,28 +59,65 @@ def unreadable(path: Path | str, error: OSError) -> PolicyError:
 
 def read_policy(content: bytes | str, name: str, environ: Mapping[str, str], lenient: bool = False) -> Policy:
     """The policy in ``content``; ``name`` is what messages call it. See :func:`load_policy`."""
+    found = examine(content, name, environ, lenient)
+    if found.policy is None:
+        raise PolicyError("\n".join(found.mistakes))
+    return found.policy
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What came of a file.
+
+    Parameters
+    ----------
+    policy
+        None when there are mistakes.
+    mistakes
+        One sentence each, with the line, in the order of the file.
+    unset
+        Names of variables that the environment does not have; only a lenient reading leaves them standing.
+    """
+
+    name: str
+    document: Document
+    policy: Policy | None
+    mistakes: tuple[str, ...]
+    unset: tuple[str, ...]
+
+    def told(self, mistakes: Iterable[Mistake]) -> tuple[str, ...]:
+        """Each with its line, in the order of the file."""
+        lines = {(mistake.line or self.document.line_of(mistake.place), mistake) for mistake in mistakes}
+        in_order = sorted(lines, key=lambda pair: (pair[0], describe_place(pair[1].place)))
+        return tuple(f"{self.name}, line {line}, {describe_place(one.place)}: {one.sentence}" for line, one in in_order)
+
+
+def examine(content: bytes | str, name: str, environ: Mapping[str, str], lenient: bool = False) -> Examined:
+    """The policy in ``content``, or all its mistakes.
+
+    Raises
+    ------
+    PolicyError
+        When it is no YAML with keys, so that there is nothing to look for more mistakes in.
+    """
     document = read_document(content if isinstance(content, str) else _decoded(content, name), name)
-    unset: list[Mistake] = []
-    values = _put_in(document.values, (), environ, lenient, unset)
-    mistakes = [*document.mistakes, *unset]
+    wrong: list[Mistake] = []
+    unset: list[tuple[str, Mistake]] = []
+    values = _put_in(document.values, (), environ, wrong, unset)
+    wrong += [] if lenient else [mistake for _, mistake in unset]
+    mistakes = [*document.mistakes, *wrong]
+    policy = None
     try:
         policy = Policy.model_validate(values)
     except ValidationError as error:
         # What comes of a variable that is not set has been said already.
-        told = {mistake.place for mistake in unset}
+        told = {mistake.place for mistake in wrong}
         mistakes += [
             mistake for found in error.errors(include_url=False) if (mistake := describe_error(found)).place not in told
         ]
     mistakes += wrong_references(values)
-    if mistakes:
-        lines = {(mistake.line or document.line_of(mistake.place), mistake) for mistake in mistakes}
-        told_in_order = sorted(lines, key=lambda pair: (pair[0], describe_place(pair[1].place)))
-        raise PolicyError(
-            "\n".join(
-                f"{name}, line {line}, {describe_place(one.place)}: {one.sentence}" for line, one in told_in_order
-            )
-        )
-    return policy
+    found = Examined(name, document, None if mistakes else policy, (), tuple(dict.fromkeys(name for name, _ in unset)))
+    return replace(found, mistakes=found.told(mistakes))
 
 
 def _decoded(content: bytes, name: str) -> str:
@@ -92,26 +130,28 @@ def _decoded(content: bytes, name: str) -> str:
         ) from error
 
 
-def _put_in(value: Any, place: Place, environ: Mapping[str, str], lenient: bool, unset: list[Mistake]) -> Any:
-    """The value with its variables replaced; what cannot be replaced stays, and is added to ``unset``."""
+def _put_in(
+    value: Any, place: Place, environ: Mapping[str, str], wrong: list[Mistake], unset: list[tuple[str, Mistake]]
+) -> Any:
+    """The value with its variables replaced; what cannot be replaced stays, and is added to ``wrong`` or ``unset``."""
     if isinstance(value, dict):
-        return {key: _put_in(one, (*place, str(key)), environ, lenient, unset) for key, one in value.items()}
+        return {key: _put_in(one, (*place, str(key)), environ, wrong, unset) for key, one in value.items()}
     if isinstance(value, list):
-        return [_put_in(one, (*place, number), environ, lenient, unset) for number, one in enumerate(value)]
+        return [_put_in(one, (*place, number), environ, wrong, unset) for number, one in enumerate(value)]
     if not isinstance(value, str):
         return value
 
     def known(match: re.Match[str]) -> str:
         name = match[1]
         if not _NAME.match(name) or not match[0].endswith("}"):
-            unset.append(
+            wrong.append(
                 Mistake(place, f"found {describe_found(match[0])}, wanted `${{NAME}}` in capitals; write it so")
             )
         elif name in environ:
             return environ[name]
-        elif not lenient:
+        else:
             sentence = f"found `{match[0]}`, but the environment has no {name}; set it for the process that reads this, or write the value"
-            unset.append(Mistake(place, sentence))
+            unset.append((name, Mistake(place, sentence)))
         return match[0]
 
     return _VARIABLE.sub(known, value)

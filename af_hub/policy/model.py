@@ -4,23 +4,43 @@ Everything is denied that no rule gives. An unknown key is an error, so that a m
 """
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from af_hub.policy.units import read_bytes, read_instant, read_quota, read_seconds
+from af_hub.policy.index import Index, make_index
+from af_hub.policy.units import (
+    BYTES_SCHEMA,
+    INSTANT_SCHEMA,
+    QUOTA_SCHEMA,
+    SECONDS_SCHEMA,
+    read_bytes,
+    read_instant,
+    read_quota,
+    read_seconds,
+)
 
 NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
 GROUP = r"^/[^\s/]+(/[^\s/]+)*$"
 PREFIX = r"^(/[^\s/]+(/[^\s/]+)*)?$"
-ISSUER = r"^https://[^\s/]+"
+ISSUER = r"^(https://[^\s/]+|\$\{.*)"
 CACHE = r"^(roots?://[^\s/]+|\$\{.*)"
 SCOPE = r"^[\x21\x23-\x5b\x5d-\x7e]+$"
 USER = r"^[a-z][a-z0-9_.-]{0,62}$"
-PAGE = r"^https?://[^\s/]+"
-HELP = r"^(https?://[^\s/]+.*/)?$"
+PAGE = r"^(https?://[^\s/]+|\$\{.*)"
+HELP = r"^(https?://[^\s/]+.*/|\$\{.*)?$"
 CHARGED = r"^[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*$"
 PATTERNS = {
     NAME: "a name: a letter, then letters, digits, `_`, `.`, `-`, 63 at most; rename it",
@@ -36,10 +56,10 @@ PATTERNS = {
 }
 """What a text must look like, and how a person is told."""
 
-Bytes = Annotated[int, BeforeValidator(read_bytes), Field(gt=0)]
-Seconds = Annotated[int, BeforeValidator(read_seconds), Field(gt=0)]
-Instant = Annotated[datetime, BeforeValidator(read_instant)]
-Quota = Annotated[int | float, BeforeValidator(read_quota)]
+Bytes = Annotated[int, BeforeValidator(read_bytes), Field(gt=0), WithJsonSchema(BYTES_SCHEMA)]
+Seconds = Annotated[int, BeforeValidator(read_seconds), Field(gt=0), WithJsonSchema(SECONDS_SCHEMA)]
+Instant = Annotated[datetime, BeforeValidator(read_instant), WithJsonSchema(INSTANT_SCHEMA)]
+Quota = Annotated[int | float, BeforeValidator(read_quota), WithJsonSchema(QUOTA_SCHEMA)]
 Name = Annotated[str, Field(pattern=NAME)]
 Group = Annotated[str, Field(pattern=GROUP)]
 Scope = Annotated[str, Field(pattern=SCOPE)]
@@ -63,7 +83,10 @@ class Facility(Part):
     name: str = Field(description="What the place is called.")
     contact: str = Field(description="Whom to ask; a mail address or a web page.")
     help: str = Field(
-        "", pattern=HELP, description="Where these pages are for your people; refusals link there. No links when empty."
+        "",
+        pattern=HELP,
+        description="Where the pages about refusals are, with a slash at the end; each refusal links to its own below it. The hub serves them "
+        "at `hub/af/refused/`. No links when empty.",
     )
 
 
@@ -352,6 +375,17 @@ class Policy(Part):
     pools: dict[Name, Pool] = Field({}, description="HTCondor pools.")
     sites: dict[Name, Site] = Field({}, description="Where Dask clusters can run.")
     caches: dict[Name, Cache] = Field({}, description="XRootD caches.")
+
+    @cached_property
+    def index(self) -> Index:
+        """Which rules speak of whom; made when first asked for."""
+        return make_index(self)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, which would copy the index of other rules too."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("index", None)
+        return copied
 
     def issuer(self, issuer: str) -> Issuer | None:
         """The issuer with this ``iss``; None for one that the facility does not know."""

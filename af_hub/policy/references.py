@@ -10,20 +10,31 @@ from typing import Any
 from af_hub.policy.text import Mistake, Place
 from af_hub.policy.words import describe_found, describe_place
 
+Parts = list[tuple[Place, Any]]
+
+TINY = 1e-9
+"""What sums of shares such as 0.1 may be off."""
+
 
 def wrong_references(values: dict[Any, Any]) -> Iterator[Mistake]:
     """All of them."""
-    rules = _list(values.get("rules"))
-    for number, rule in enumerate(rules):
+    gifts = [*_entries(values, "overrides"), *_entries(values, "rules")]
+    issuers = _entries(values, "issuers")
+    for place, gift in gifts:
         for kind in ("images", "sizes", "sites"):
-            for index, name in enumerate(_list(_get(rule, kind))):
-                yield from _unknown(("rules", number, kind, index), name, values, kind)
+            for index, name in enumerate(_list(_get(gift, kind))):
+                yield from _unknown((*place, kind, index), name, values, kind)
     for name, site in _get_parts(values, "sites"):
         yield from _unknown(("sites", name, "pool"), _get(site, "pool"), values, "pools")
         yield from _unknown(("sites", name, "cache"), _get(site, "cache"), values, "caches")
-    yield from _doubles("rules", "name", rules, "explanations name a rule by it; give one of them another name")
-    yield from _doubles("issuers", "issuer", _list(values.get("issuers")), "take one of them out")
-    yield from _contradicting_accounts(rules)
+    yield from _doubles("name", gifts, "explanations name a rule by it; give one of them another name")
+    yield from _doubles("issuer", issuers, "take one of them out")
+    yield from _doubles("name", issuers, "each needs a short one of its own, as in `name: cms`", "iam")
+    yield from _contradicting_accounts(gifts)
+    yield from _clients(issuers)
+    yield from _agreements(values, issuers)
+    yield from _charged(values, gifts)
+    yield from _shares(values)
 
 
 def _unknown(place: Place, name: object, values: dict[Any, Any], kind: str) -> Iterator[Mistake]:
@@ -35,34 +46,88 @@ def _unknown(place: Place, name: object, values: dict[Any, Any], kind: str) -> I
     yield Mistake(place, sentence)
 
 
-def _doubles(kind: str, key: str, parts: list[Any], change: str) -> Iterator[Mistake]:
-    first: dict[str, int] = {}
-    for number, part in enumerate(parts):
+def _doubles(key: str, parts: Parts, change: str, otherwise: str = "") -> Iterator[Mistake]:
+    """Values of ``key`` that two parts have; ``otherwise`` is what holds where it is left out."""
+    first: dict[str, Place] = {}
+    for place, part in parts:
         found = _get(part, key)
-        if isinstance(found, str) and first.setdefault(found, number) != number:
-            where = describe_place((kind, first[found]))
-            yield Mistake(
-                (kind, number, key), f"found {describe_found(found)} as in {where}, wanted each once; {change}"
-            )
+        if found is None and isinstance(part, dict):
+            found = otherwise or None
+        if isinstance(found, str) and first.setdefault(found, place) != place:
+            where = describe_place(first[found])
+            yield Mistake((*place, key), f"found {describe_found(found)} as in {where}, wanted each once; {change}")
 
 
-def _contradicting_accounts(rules: list[Any]) -> Iterator[Mistake]:
+def _contradicting_accounts(gifts: Parts) -> Iterator[Mistake]:
     """One account template always has one accounting group and is shared or not: the access point knows the account only."""
-    first: dict[tuple[str, str], tuple[int, object]] = {}
-    for number, rule in enumerate(rules):
-        condor = _get(rule, "condor")
+    first: dict[tuple[str, str], tuple[Place, object]] = {}
+    for place, gift in gifts:
+        condor = _get(gift, "condor")
         account = _get(condor, "account")
         for key in ("accounting_group", "shared_account"):
             found = _get(condor, key)
             if not isinstance(account, str) or not isinstance(found, str | bool | None):
                 continue
-            before, other = first.setdefault((account, key), (number, found))
+            before, other = first.setdefault((account, key), (place, found))
             if (other or False) != (found or False):
                 yield Mistake(
-                    ("rules", number, "condor", key if found is not None else "account"),
-                    f"found {describe_found(found)}, but `{describe_place(('rules', before))}` says {describe_found(other)} for the "
+                    (*place, "condor", key if found is not None else "account"),
+                    f"found {describe_found(found)}, but `{describe_place(before)}` says {describe_found(other)} for the "
                     f"same account {describe_found(account)}, wanted one; give this rule another account, or the same {key}",
                 )
+
+
+def _clients(issuers: Parts) -> Iterator[Mistake]:
+    """The hub is another client at each issuer, and the configuration of the hub has room for one."""
+    without = [place for place, issuer in issuers if isinstance(issuer, dict) and not _get(issuer, "client_id")]
+    for place in without[1:]:
+        yield Mistake(
+            (*place, "client_id"),
+            f"found none, as in {describe_place(without[0])}, wanted one, since the hub has another client at each issuer; "
+            "add `client_id: ...` and `client_secret_file: ...`",
+        )
+
+
+def _agreements(values: dict[Any, Any], issuers: Parts) -> Iterator[Mistake]:
+    names = sorted({str(_get(issuer, "name") or "iam") for _, issuer in issuers})
+    for name, _ in _get_parts(values, "agreements"):
+        if name not in names:
+            yield Mistake(
+                ("agreements", name),
+                f"found {describe_found(name)}, wanted the name of an issuer: {', '.join(names)}; write one of them",
+            )
+
+
+def _charged(values: dict[Any, Any], gifts: Parts) -> Iterator[Mistake]:
+    """Once there are accounting groups, HTCondor gives those of other names no quota, without a word."""
+    known = values.get("accounting_groups")
+    if not isinstance(known, dict) or not known:
+        return
+    for place, gift in gifts:
+        found = _get(_get(gift, "condor"), "accounting_group")
+        if isinstance(found, str):
+            yield from _unknown((*place, "condor", "accounting_group"), found, values, "accounting_groups")
+
+
+def _shares(values: dict[Any, Any]) -> Iterator[Mistake]:
+    """Shares of groups side by side are of one whole."""
+    sums: dict[str, float] = {}
+    for name, group in _get_parts(values, "accounting_groups"):
+        share = _get(group, "quota")
+        if isinstance(share, float) and 0 < share <= 1:
+            parent = name.rpartition(".")[0]
+            sums[parent] = sums.get(parent, 0.0) + share
+            if sums[parent] > 1 + TINY:
+                yield Mistake(
+                    ("accounting_groups", name, "quota"),
+                    f"found {share:g}, which makes {sums[parent]:g} with those above it of the same "
+                    f"{'parent' if parent else 'level'}, wanted 1 at most in all; write a smaller share",
+                )
+
+
+def _entries(values: dict[Any, Any], key: str) -> Parts:
+    """The entries of a list, each with its place."""
+    return [((key, number), part) for number, part in enumerate(_list(values.get(key)))]
 
 
 def _list(found: object) -> list[Any]:

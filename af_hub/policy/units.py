@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from typing import Any
 
 _BYTES = {
     "B": 1,
@@ -16,6 +17,23 @@ _BYTES = {
 }
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _AMOUNT = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]+)\s*\Z")
+
+
+def _schema(units: dict[str, int], example: str) -> dict[str, Any]:
+    text = {"type": "string", "pattern": rf"^\s*[0-9]{{1,15}}(\.[0-9]{{1,9}})?\s*({'|'.join(units)})\s*$"}
+    return {"anyOf": [text, {"type": "integer", "exclusiveMinimum": 0}], "examples": [example]}
+
+
+BYTES_SCHEMA, SECONDS_SCHEMA = _schema(_BYTES, "2 GiB"), _schema(_SECONDS, "12 h")
+INSTANT_SCHEMA = {"type": "string", "format": "date-time", "examples": ["2026-12-05T18:00:00+01:00"]}
+QUOTA_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1},
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    ],
+    "examples": [0.4, 40],
+}
+"""What an editor knows of them (JSON schema)."""
 
 
 def _read(text: object, units: dict[str, int], example: str) -> int:
@@ -63,6 +81,11 @@ def read_quota(found: object) -> int | float | None:
             f"found {_shown(found)}, wanted a share of the pool or a number of slots; write it as in `0.4` or `40`"
         )
     return found  # type: ignore[return-value]
+
+
+def describe_instant(found: datetime) -> str:
+    """``2026-12-05 18:00+01:00``."""
+    return found.isoformat(sep=" ", timespec="minutes")
 
 
 def _shown(found: object) -> str:

@@ -68,6 +68,6 @@ def test_every_right_names_its_rule():
 
 
 def test_the_explanation_says_it_in_words():
-    text = explain(POLICY, person("/cms/itcms"), decide(POLICY, person("/cms/itcms"), NOW), "a test")
+    text = explain(POLICY, person("/cms/itcms"), decide(POLICY, person("/cms/itcms"), NOW), "a test", NOW)
     assert "HTCondor account: u-cms-ada  [rule: CMS analysts]" in text
     assert "32 GiB memory, 12 h each cluster" in text

@@ -1,0 +1,142 @@
+"""What an administrator is told of a ``facility.yaml`` before it is put in place: ``af-hub check policy``.
+
+Mistakes are what keeps a file from being in force anywhere (:mod:`af_hub.policy.load` finds them); doubts are what it says and hardly
+means: an override that is over, a size that nobody gets, a login without anything to start.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from af_hub.errors import PolicyError
+from af_hub.policy.explain import NOT_IN_FORCE, count
+from af_hub.policy.load import examine
+from af_hub.policy.model import Override, Policy, Rule
+from af_hub.policy.text import Mistake, Place
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in a file.
+
+    Parameters
+    ----------
+    mistakes, doubts
+        Sentences with their lines, in the order of the file.
+    unset
+        Variables in it that the environment of the check does not have; those who will read the file must.
+    """
+
+    mistakes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
+    unset: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """For programs."""
+        return {
+            "good": not self.mistakes,
+            "mistakes": list(self.mistakes),
+            "doubts": list(self.doubts),
+            "unset": list(self.unset),
+        }
+
+    def in_words(self, name: str) -> str:
+        """For people."""
+        if self.mistakes:
+            return "\n".join([*self.mistakes, f"{count(len(self.mistakes), 'mistake')}. {NOT_IN_FORCE}"])
+        said = f"{name} is right" + (f", with {count(len(self.doubts), 'doubt')}" if self.doubts else "")
+        unset = [f"Who reads it must have {', '.join(self.unset)} in the environment."] if self.unset else []
+        return "\n".join([*self.doubts, f"{said}.", *unset])
+
+
+def check_policy(content: bytes | str, name: str, environ: Mapping[str, str], now: float) -> Report:
+    """Everything that is wrong, and when nothing is, everything that is doubtful at the instant ``now``.
+
+    A ``${NAME}`` that ``environ`` does not have is no mistake: the process that will read the file has another environment.
+    """
+    try:
+        found = examine(content, name, environ, lenient=True)
+    except PolicyError as error:
+        return Report((str(error),))
+    if found.policy is None:
+        return Report(found.mistakes)
+    return Report((), found.told(doubts(found.policy, now)), found.unset)
+
+
+def doubts(policy: Policy, now: float) -> Iterator[Mistake]:
+    """What is allowed, and hardly meant."""
+    yield from _over(policy, now)
+    gifts = [*_placed("overrides", policy.overrides), *_placed("rules", policy.rules)]
+    yield from _unused(policy, [rule for _, rule in gifts])
+    for place, rule in gifts:
+        yield from _of_one(place, rule)
+    yield from _capitals(gifts)
+    yield from _out_of_reach(policy, gifts)
+
+
+def _placed(kind: str, rules: list[Rule] | list[Override]) -> list[tuple[Place, Rule]]:
+    return [((kind, number), rule) for number, rule in enumerate(rules)]
+
+
+def _over(policy: Policy, now: float) -> Iterator[Mistake]:
+    for number, override in enumerate(policy.overrides):
+        if override.until.timestamp() <= now:
+            sentence = (
+                f"{override.name!r} ended at {override.until.isoformat()} and gives nothing any more; take it out"
+            )
+            yield Mistake(("overrides", number), sentence)
+    for number, announcement in enumerate(policy.announcements):
+        if announcement.until.timestamp() <= now:
+            yield Mistake(("announcements", number), f"ended at {announcement.until.isoformat()}; take it out")
+
+
+def _unused(policy: Policy, rules: list[Rule]) -> Iterator[Mistake]:
+    for kind in ("images", "sizes", "sites"):
+        given = {name for rule in rules for name in getattr(rule, kind)}
+        for name in getattr(policy, kind):
+            if name not in given:
+                yield Mistake((kind, name), "no rule gives it to anybody; name it in a rule, or take it out")
+    charged = {rule.condor.accounting_group for rule in rules if rule.condor}
+    for name in policy.accounting_groups:
+        if not any(group == name or group.startswith(f"{name}.") for group in charged):
+            yield Mistake(("accounting_groups", name), "no rule charges it; name it in a rule, or take it out")
+    for kind, key in (("pools", "pool"), ("caches", "cache")):
+        for name in getattr(policy, kind):
+            if not any(getattr(site, key) == name for site in policy.sites.values()):
+                yield Mistake((kind, name), "no site names it; name it in a site, or take it out")
+
+
+def _of_one(place: Place, rule: Rule) -> Iterator[Mistake]:
+    if rule.login and not (rule.images and rule.sizes):
+        lacking = "images" if not rule.images else "sizes"
+        sentence = f"it lets people in and gives no {lacking}; whom no other rule gives any cannot start a session"
+        yield Mistake(place, sentence)
+    if rule.sites and not (rule.condor and rule.limits):
+        lacking = "HTCondor account" if not rule.condor else "limits"
+        yield Mistake(
+            (*place, "sites"),
+            f"it opens sites and gives no {lacking}; whom no other rule gives any has no Dask clusters",
+        )
+
+
+def _capitals(gifts: list[tuple[Place, Rule]]) -> Iterator[Mistake]:
+    """Groups that differ in capitals only: two to an IAM, one to whoever typed them."""
+    first: dict[str, str] = {}
+    for place, rule in gifts:
+        for index, group in enumerate(rule.groups):
+            other = first.setdefault(group.casefold(), group)
+            if other != group:
+                sentence = f"found `{group}` beside `{other}`: capitals make another group; is it meant?"
+                yield Mistake((*place, "groups", index), sentence)
+
+
+def _out_of_reach(policy: Policy, gifts: list[tuple[Place, Rule]]) -> Iterator[Mistake]:
+    """Groups that no issuer can say, since each has a prefix."""
+    prefixes = tuple(f"{issuer.groups_prefix}/" for issuer in policy.issuers)
+    for place, rule in gifts:
+        for index, group in enumerate(rule.groups):
+            if not group.startswith(prefixes):
+                sentence = (
+                    f"found `{group}`, which nobody can be in: groups of the issuers begin with {', '.join(sorted(set(prefixes)))}; "
+                    "write the prefix before it"
+                )
+                yield Mistake((*place, "groups", index), sentence)

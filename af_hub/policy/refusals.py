@@ -1,0 +1,217 @@
+"""What somebody is told whom the policy does not give something: which group or agreement is missing, whom to ask, and where more stands.
+
+Each kind of refusal has a page (:data:`PAGES`), which the hub serves, the documentation holds, and the sentence links to.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from af_hub.iam.claims import Claims
+from af_hub.policy.index import NAMED
+from af_hub.policy.model import Override, Policy, Rule
+from af_hub.policy.units import describe_instant as instant
+
+
+@dataclass(frozen=True)
+class Page:
+    """What stands on the page of one kind of refusal; each text is one paragraph.
+
+    Parameters
+    ----------
+    says
+        How such a sentence reads.
+    do
+        What the person who got it can do.
+    admin
+        What the facility's administrators look at.
+    """
+
+    title: str
+    says: str
+    meaning: str
+    do: str
+    admin: str
+
+
+PAGES = {
+    "no-group": Page(
+        "You are in none of the groups that may log in",
+        "… is in none of the groups that may log in here",
+        "The facility lets in members of certain groups of an experiment's IAM. The IAM has said which groups you are in, and none of "
+        "those is among them. A group counts by its whole name: membership of /cms is not membership of /cms/itcms.",
+        "Open the IAM's own page and look at your groups. If you have joined one since you logged in last, log in again. Otherwise ask "
+        "for membership there of one of the groups that the sentence names, or write to the address in it.",
+        "`af-hub explain USER` prints the groups that the IAM said last and the rules that match. `rules[].groups` in facility.yaml "
+        "says who gets in. An IAM that says no groups at all was not asked for the scope wlcg.groups, or does not grant it to the "
+        "hub's client.",
+    ),
+    "ended": Page(
+        "You were let in for some time, and that time is over",
+        "… was let in until …, which is over",
+        "The facility let you in for some time only, as for a school or a campaign. Your files are where they were.",
+        "If you still need to work here, write to the address in the sentence, and name what you were let in for, as the sentence does.",
+        "The override stands in `overrides` of facility.yaml; give it a later `until`, or the person a group of a rule.",
+    ),
+    "not-yet": Page(
+        "You will be let in later",
+        "… will be let in from …",
+        "The facility lets you in for some time that has not begun.",
+        "Come back then. Nothing else is needed.",
+        "The override stands in `overrides` of facility.yaml with its `from`.",
+    ),
+    "unknown-issuer": Page(
+        "Your login comes from an IAM that this facility does not know",
+        "… comes from …, which this facility does not know",
+        "You are known from a login through an IAM that is no longer among those of the facility.",
+        "Log in again through one of the IAMs that the login page offers. If yours is not there, write to the address in the sentence.",
+        "`issuers` in facility.yaml must hold the address exactly as the tokens have it in `iss`, with or without its last slash.",
+    ),
+    "blocked": Page(
+        "You are blocked at this facility",
+        "… is blocked at this facility",
+        "The administrators have shut this user name out, whatever groups it has.",
+        "Write to the address in the sentence.",
+        "`c.IAMAuthenticator.blocked_users` in the hub's configuration names who is shut out.",
+    ),
+    "agreement": Page(
+        "Rules of use wait for your signature",
+        "… must be signed at …",
+        "Your experiment's IAM gives no tokens to members who have not signed its acceptable use policy (AUP), or whose signature has "
+        "run out; most IAMs want it again each year. Without tokens nothing here can act in your name.",
+        "Follow the link in the sentence, or open the IAM's own page: it shows the text and a button to sign. Then log in here again.",
+        "The IAM answers `invalid_grant` and speaks of the AUP (INDIGO IAM 1.8.1 and later). `agreements` in facility.yaml names where "
+        "people of an issuer sign.",
+    ),
+    "no-account": Page(
+        "Your groups give you no HTCondor account",
+        "… gives no HTCondor account",
+        "You may log in and work in a session. Dask clusters and batch jobs run under an account of the batch system, which other "
+        "groups have.",
+        "Ask for one of the groups that the sentence names, at the IAM or at the address in it.",
+        "`rules[].condor` in facility.yaml gives accounts. A user name that could be no account gets none, and HTCondor's own names "
+        "are given to nobody.",
+    ),
+    "no-clusters": Page(
+        "Your groups give you no Dask clusters",
+        "… gives no Dask clusters",
+        "You may log in and work in a session; Dask clusters are for other groups.",
+        "Ask for one of the groups that the sentence names, at the IAM or at the address in it.",
+        "A rule must give `condor`, `limits` and `sites` for Dask clusters; `af-hub check policy` doubts a rule that gives only some of them.",
+    ),
+    "not-given": Page(
+        "This image, size or site is for other groups",
+        "… is not for you",
+        "What you chose exists, and your groups do not give it to you. It may be that an old page or a saved choice still named it.",
+        "Choose one of those that the sentence says are open to you, or ask for a group that has it.",
+        "`rules[].images`, `sizes` and `sites` in facility.yaml; `af-hub explain USER` lists what the person has and from which rule.",
+    ),
+    "limit": Page(
+        "This is more than your limit",
+        "… but your limit is …",
+        "Each group has a limit for Dask clusters, their cores, memory and lifetime, so that all can work.",
+        "Ask for less, as the sentence says, or close a Dask cluster that you no longer need. For more, write to the facility, best with "
+        "the dates between which you need it.",
+        "`limits` of the first rule that matches counts. An entry in `overrides` with larger `limits` and an `until` gives more for some time.",
+    ),
+}
+"""By the last part of the page's address."""
+
+
+def link(policy: Policy, page: str) -> str:
+    """The end of a sentence that leads to a page; empty while nobody knows where the pages are."""
+    where = policy.facility.help
+    return f" More: {where}{page}" if where and "${" not in where else ""
+
+
+def unknown_issuer(policy: Policy, claims: Claims) -> str:
+    """For somebody of an issuer that the policy does not have."""
+    return (
+        f"{claims.username} comes from {claims.issuer}, which this facility does not know; ask {policy.facility.contact}."
+        + link(policy, "unknown-issuer")
+    )
+
+
+def no_login(policy: Policy, claims: Claims, groups: Iterable[str], speaking: Sequence[Rule], now: float) -> str:
+    """For somebody whom no rule in force lets in; ``speaking`` are all that speak of them, in force or not."""
+    letting = [rule for rule in speaking if isinstance(rule, Override) and rule.login]
+    later = [rule for rule in letting if rule.begins and rule.begins.timestamp() > now]
+    if later:
+        first = min(later, key=lambda rule: rule.begins or rule.until)
+        assert first.begins
+        return f"{claims.username} will be let in from {instant(first.begins)} ({first.name})." + link(
+            policy, "not-yet"
+        )
+    if letting:
+        last = max(letting, key=lambda rule: rule.until)
+        return (
+            f"{claims.username} was let in until {instant(last.until)} ({last.name}), which is over. To be let in again, "
+            f"ask {policy.facility.contact}." + link(policy, "ended")
+        )
+    return _no_group(policy, claims, groups)
+
+
+def _no_group(policy: Policy, claims: Claims, groups: Iterable[str]) -> str:
+    index = policy.index
+    doors = index.doors[claims.issuer]
+    issuer = index.issuers[claims.issuer]
+    iam = f"{issuer.label} says" if len(index.issuers) > 1 else "the IAM says"
+    return (
+        f"{claims.username} is in none of the groups that may log in here: {listed(doors.named(groups), len(doors.groups))} "
+        f"({iam}: {listed(tuple(groups)[:NAMED], len(tuple(groups)), 'no groups')}). "
+        f"To be let in, ask {policy.facility.contact} for one of them." + link(policy, "no-group")
+    )
+
+
+def blocked(policy: Policy, username: str) -> str:
+    """For somebody whom the hub's configuration shuts out."""
+    return f"{username} is blocked at this facility; ask {policy.facility.contact}." + link(policy, "blocked")
+
+
+def agreement(policy: Policy, issuer: str) -> str:
+    """For somebody to whom the IAM gives nothing before its rules of use are signed."""
+    found = policy.index.issuers.get(issuer)
+    signed = policy.agreements.get(found.name) if found else None
+    label = found.label if found and len(policy.issuers) > 1 else "the IAM"
+    what = signed.title if signed else "the acceptable use policy (AUP)"
+    where = signed.url if signed else f"the page of {label}" if found is None else found.issuer
+    return (
+        f"Before {label} lets you go on, {what} must be signed ({where}); then log in here again. "
+        f"If that does not help, ask {policy.facility.contact}." + link(policy, "agreement")
+    )
+
+
+def no_account(policy: Policy, username: str) -> str:
+    """For somebody who wants to do something at the pool and has no account there."""
+    return _without(policy, f"No group of {username} gives an HTCondor account", "condor", "no-account")
+
+
+def no_clusters(policy: Policy, username: str) -> str:
+    """For somebody who has no limits for Dask clusters, and so none."""
+    return _without(policy, f"No group of {username} gives Dask clusters", "limits", "no-clusters")
+
+
+def _without(policy: Policy, begin: str, gift: str, page: str) -> str:
+    groups = groups_with(policy, [rule for rule in policy.rules if getattr(rule, gift)])
+    return f"{begin}; {groups} would. Ask {policy.facility.contact} for one of them." + link(policy, page)
+
+
+def not_given(policy: Policy, kind: str, name: str, allowed: Sequence[str]) -> str:
+    """For somebody who chose an ``image``, a ``size`` or a ``site`` that is another's."""
+    groups = groups_with(policy, [rule for rule in policy.rules if name in getattr(rule, f"{kind}s")])
+    return (
+        f"The {kind} {name!r} is not for you: {groups} have it. You may have {listed(allowed, len(allowed), 'none')}; "
+        f"for another group ask {policy.facility.contact}." + link(policy, "not-given")
+    )
+
+
+def groups_with(policy: Policy, rules: Iterable[Rule]) -> str:
+    """``members of /a, /b``: those whom the rules speak of."""
+    groups = tuple(dict.fromkeys(group for rule in rules for group in rule.groups))
+    return f"members of {listed(groups[:NAMED], len(groups))}" if groups else "no groups"
+
+
+def listed(some: Sequence[str], count: int, none: str = "there are none") -> str:
+    """``/a, /b and 7 more``."""
+    if not some:
+        return none
+    return ", ".join(some) + (f" and {count - len(some)} more" if count > len(some) else "")
