@@ -20,7 +20,7 @@ extensions = [
     "af_names",
     "af_drawing",
 ]
-exclude_patterns = ["_build", "_figures"]
+exclude_patterns = ["_build", "_figures", "examples"]
 root_doc = "index"
 nitpicky = False
 

@@ -27,7 +27,7 @@ from af_hub.condor.watch import replace
 from af_hub.errors import Unavailable
 from af_hub.files import private_folder, write_private
 from af_hub.policy.load import load_policy
-from af_hub.testing import keeper
+from af_hub.testing import keeper, places
 from af_hub.testing.condor_files import (
     FOLDERS,
     describe_daemons,
@@ -41,7 +41,7 @@ from af_hub.testing.process import Daemon, comes_true, hold_port
 if TYPE_CHECKING:
     from af_hub.testing.iam import DemoIAM
 
-CONFIGURATION = Path(__file__).parents[2] / "hub_config" / "condor"
+CONFIGURATION = places.CONFIGURATION / "condor"
 CENTRAL, ACCESS = "central-manager", "access-point"
 START_SECONDS = 60
 TOOL_SECONDS = 30
@@ -329,7 +329,7 @@ def why_not_here() -> str:
 
 def map_demo_people(pool: RealPool, iam: "DemoIAM") -> None:
     """Let the pool know an IAM's keys, and its users as ``hub_config/facility.yaml`` says."""
-    policy = load_policy(CONFIGURATION.parent / "facility.yaml", lenient=True)
+    policy = load_policy(places.CONFIGURATION / "facility.yaml", lenient=True)
     people = [Person(iam.issuer, user.subject, user.username) for user in iam.users.values()]
     pool.seed_issuer(iam.issuer, json.dumps(iam.keys.published()))
     pool.map_people(compile_mapping(policy, people, time.time()))

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import weakref
@@ -23,12 +24,11 @@ from af_hub.errors import Unavailable
 from af_hub.files import private_folder, write_private
 from af_hub.testing.browser import SECONDS, hub_token, sign_in
 from af_hub.testing.iam import DemoIAM
+from af_hub.testing.places import CHECKOUT, CONFIGURATION, USERS
 from af_hub.testing.process import Daemon, hold_port
 
-PROJECT = Path(__file__).parents[2]
-CONFIG = PROJECT / "hub_config" / "jupyterhub_config.py"
-FACILITY = PROJECT / "hub_config" / "facility.yaml"
-USERS = PROJECT / "af_hub" / "demo" / "users.yaml"
+CONFIG = CONFIGURATION / "jupyterhub_config.py"
+FACILITY = CONFIGURATION / "facility.yaml"
 CLIENT_ID = "af-hub"
 CALLBACK = "hub/oauth_callback"
 
@@ -87,7 +87,12 @@ class HubPlan:
 
     def iam_client(self) -> dict[str, object]:
         """The hub's client, as the demo IAM's clients file wants it."""
-        return {"client_id": CLIENT_ID, "client_secret": self.client_secret, "redirect_uris": [self.url + CALLBACK]}
+        return {
+            "client_id": CLIENT_ID,
+            "client_secret": self.client_secret,
+            "redirect_uris": [self.url + CALLBACK],
+            "post_logout_redirect_uris": [self.url, self.url + "hub/login", self.url + "hub/logout"],
+        }
 
     def environment(self) -> dict[str, str]:
         """The variables that ``hub_config/jupyterhub_config.py`` names."""
@@ -250,8 +255,25 @@ class RealHub:
         environ = {"AF_IAM_DISCOVERY": self._discovery(), **nowhere(self.plan.folder), **self._environ}
         extra = self.plan.folder / "extra_config.py"
         extra.write_text(self._extra_config)
-        self.hub = self._begin(hub_daemon(self.plan, environ, extra))
+        self.hub = self._begin(self._hub_daemon(environ, extra))
+        self.wait_until_it_serves()
+
+    def _hub_daemon(self, environ: Mapping[str, str], extra: Path) -> Daemon:
+        return hub_daemon(self.plan, environ, extra)
+
+    def wait_until_it_serves(self) -> None:
+        """At most half a minute."""
         self.hub.wait_until(lambda: hub_serves(self.plan), SECONDS)
+
+    def end_hub(self, killed: bool = False) -> None:
+        """End the hub's process alone, politely or not; proxy, IAM and sessions go on."""
+        self.hub.stop(grace=SECONDS, first=signal.SIGKILL if killed else signal.SIGTERM)
+
+    def restart_hub(self, killed: bool = False) -> None:
+        """End the hub's process alone and begin it anew, with the same database and secrets."""
+        self.end_hub(killed)
+        self.hub.start()
+        self.wait_until_it_serves()
 
     def _discovery(self) -> str:
         if self._iam is None:
@@ -290,7 +312,7 @@ class RealHub:
 def nowhere(folder: Path) -> dict[str, str]:
     """Values for all ``${NAME}`` of the demo's facility.yaml, for hubs without pool, images and caches."""
     return {
-        "AF_IMAGES": str(PROJECT / ".images"),
+        "AF_IMAGES": str(CHECKOUT / ".images"),
         "AF_CONDOR_COLLECTOR": "127.0.0.1:1",
         "AF_CONDOR_CA_FILE": str(folder / "no-ca.pem"),
         "AF_XROOTD_CACHE": "root://127.0.0.1:1",

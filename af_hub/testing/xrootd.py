@@ -24,11 +24,12 @@ from af_hub.session.fragments import merge
 from af_hub.session.probes import xrootd_answers
 from af_hub.session.xrootd import datasets_fragment, xrootd_fragment
 from af_hub.testing import debian
+from af_hub.testing.places import CONFIGURATION
 from af_hub.testing.process import Daemon
 
 SUITE = "trixie"
 PACKAGES = ("xrootd-server", "xrootd-server-plugins")
-CONFIG = Path(__file__).parents[2] / "hub_config" / "xrootd"
+CONFIG = CONFIGURATION / "xrootd"
 # Debian's name of the library folder, and the loader in it.
 LOADERS = {
     "x86_64": ("x86_64-linux-gnu", "ld-linux-x86-64.so.2"),

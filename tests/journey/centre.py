@@ -12,7 +12,7 @@ from af_hub.demo.facility import Facility
 from af_hub.demo.processes import be_guarded
 from af_hub.ready import say_ready
 from af_hub.session.processes import die_with
-from af_hub.testing.hub import PROJECT
+from af_hub.testing.places import CHECKOUT
 
 
 def main(folder: str, address: str, hostname: str, cache_clients: str, ready_fd: str) -> None:
@@ -21,7 +21,7 @@ def main(folder: str, address: str, hostname: str, cache_clients: str, ready_fd:
     be_guarded(lambda: None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     facility = Facility(
-        PROJECT, Path(folder), address=address, hostname=hostname, sites={}, cache_clients=cache_clients
+        CHECKOUT, Path(folder), address=address, hostname=hostname, sites={}, cache_clients=cache_clients
     )
     try:
         facility.start()

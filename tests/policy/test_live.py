@@ -28,9 +28,10 @@ from af_hub.errors import PoolAway, Refused
 from af_hub.testing.browser import sign_in
 from af_hub.testing.condor import RealPool, map_demo_people
 from af_hub.testing.forwarder import RunningForwarder
-from af_hub.testing.hub import FACILITY, USERS, RealHub, find_traefik, nowhere
+from af_hub.testing.hub import FACILITY, RealHub, find_traefik, nowhere
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.iam_oauth import read_users
+from af_hub.testing.places import USERS
 from af_hub.testing.process import Daemon, free_port
 from af_hub.testing.require import unavailable
 

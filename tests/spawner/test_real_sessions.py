@@ -17,8 +17,9 @@ import pytest
 from af_hub.errors import Unavailable
 from af_hub.session.processes import Identity, descendants
 from af_hub.testing.browser import xsrf_headers
-from af_hub.testing.hub import FACILITY, PROJECT, RealHub, hub_serves
+from af_hub.testing.hub import FACILITY, RealHub, hub_serves
 from af_hub.testing.iam import DemoIAM
+from af_hub.testing.places import CHECKOUT
 from af_hub.testing.process import comes_true
 from af_hub.testing.require import unavailable
 
@@ -45,7 +46,7 @@ c.LocalAFSpawner.stop_timeout = 20
 
 @pytest.fixture(scope="module")
 def hub(iam: DemoIAM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHub]:
-    if not (PROJECT / ".images/python-base/bin/jupyterhub-singleuser").exists():
+    if not (CHECKOUT / ".images/python-base/bin/jupyterhub-singleuser").exists():
         unavailable("there is no image in .images/python-base; `make` builds it")
     welcome = tmp_path_factory.mktemp("welcome") / "Welcome.ipynb"
     welcome.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
