@@ -15,6 +15,7 @@
     ├── ClusterFailed           a Dask cluster did not come up, or is over
     └── Unavailable             another system does not answer, or answers nonsense
         ├── IAMAway             ... an IAM does not answer anybody now
+        ├── IAMRefused          ... an IAM refuses one request of the hub, with a code
         ├── EndpointAway        nobody offers that endpoint of a Dask cluster at this moment
         └── PoolAway            the batch system does not answer; what it was asked for may have happened
 
@@ -57,6 +58,14 @@ class IAMAway(Unavailable):
     def __init__(self, sentence: str, pause: float = 0.0) -> None:
         super().__init__(sentence)
         self.pause = pause
+
+
+class IAMRefused(Unavailable):
+    """The IAM refuses this one request; ``code`` is its error code (RFC 6749, section 5.2), empty when it gave none."""
+
+    def __init__(self, sentence: str, code: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 class ChoiceRefused(Refused):

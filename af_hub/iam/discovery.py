@@ -20,16 +20,20 @@ from af_hub.iam.idtoken import ALGORITHMS
 
 PAUSE_SECONDS = 30.0
 
+OPTIONAL = ("device_authorization_endpoint",)
+"""Addresses that an IAM need not have."""
+
 
 @dataclass(frozen=True)
 class Metadata:
-    """The addresses that we use."""
+    """The addresses that we use; those that the issuer does not have are empty."""
 
     issuer: str
     authorization_endpoint: str
     token_endpoint: str
     userinfo_endpoint: str
     jwks_uri: str
+    device_authorization_endpoint: str = ""
 
 
 def read_metadata(found: dict[str, Any], issuer: str) -> Metadata:
@@ -48,7 +52,8 @@ def read_metadata(found: dict[str, Any], issuer: str) -> Metadata:
     wrong = [name for name in names if not _is_address(found.get(name))]
     if wrong:
         raise Unavailable(f"The discovery document of {issuer} has no address as {', '.join(wrong)}.")
-    return Metadata(issuer, **{name: found[name] for name in names})
+    optional = [name for name in OPTIONAL if _is_address(found.get(name))]
+    return Metadata(issuer, **{name: found[name] for name in (*names, *optional)})
 
 
 def _is_address(found: object) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 from urllib.parse import quote_plus
 
 from af_hub.errors import LoginRequired, TokenRejected, Unavailable
+from af_hub.iam.device import DEVICE_GRANT, DeviceStart, read_device_start
 from af_hub.iam.discovery import Discovery
 from af_hub.iam.http import SECONDS, fetch
 from af_hub.iam.idtoken import key_id, verify_id_token
@@ -116,12 +117,35 @@ class IAMClient:
         given = {name: value for name, value in wanted.items() if value}
         return await self._ask(seconds, grant_type="refresh_token", refresh_token=refresh_token, **given)
 
+    async def begin_device(self, scope: str) -> DeviceStart:
+        """Begin a login by code (RFC 8628).
+
+        Raises
+        ------
+        Unavailable
+            When the IAM has no such login, or does not give one to the hub.
+        """
+        address = (await self.discovery.metadata()).device_authorization_endpoint
+        if not address:
+            raise Unavailable("The IAM offers no login by code (device flow); sign in with a browser.")
+        return read_device_start(await self._post(address, SECONDS, {"scope": scope}))
+
+    async def redeem_device(self, device_code: str) -> TokenAnswer:
+        """Tokens for a login by code.
+
+        Raises
+        ------
+        IAMRefused
+            With the code ``authorization_pending`` or ``slow_down`` while nobody has said yes or no.
+        """
+        return await self._ask(SECONDS, grant_type=DEVICE_GRANT, device_code=device_code)
+
     async def userinfo(self, access_token: str) -> dict[str, Any]:
         """What the IAM says about the token's owner (OpenID Connect Core 1.0, section 5.3)."""
         metadata = await self.discovery.metadata()
         return await fetch(metadata.userinfo_endpoint, headers={"Authorization": f"Bearer {access_token}"})
 
-    async def person(self, answer: TokenAnswer, nonce: str) -> dict[str, Any]:
+    async def person(self, answer: TokenAnswer, nonce: str | None) -> dict[str, Any]:
         """All claims about who just logged in: the verified id token's, and userinfo's on top.
 
         Raises
@@ -141,7 +165,10 @@ class IAMClient:
 
     async def _ask(self, seconds: float, **form: str) -> TokenAnswer:
         metadata, now = await self.discovery.metadata(), self.clock()
+        return read_token_answer(await self._post(metadata.token_endpoint, seconds, form), now)
+
+    async def _post(self, url: str, seconds: float, form: Mapping[str, str]) -> dict[str, Any]:
         # Both parts are form-encoded before they are packed (RFC 6749, section 2.3.1).
         pair = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}".encode()
         headers = {"Authorization": "Basic " + base64.b64encode(pair).decode(), "Accept": "application/json"}
-        return read_token_answer(await fetch(metadata.token_endpoint, form, headers, seconds), now)
+        return await fetch(url, form, headers, seconds)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from af_hub.errors import IAMAway, LoginRequired, Unavailable
+from af_hub.errors import IAMAway, IAMRefused, LoginRequired
 
 SECONDS = 6.0
 CONNECT_SECONDS = 6.0
@@ -39,7 +39,7 @@ async def fetch(
         When the IAM answers ``invalid_grant`` or ``invalid_token``, or to a GET with 401.
     IAMAway
         When it would fail anybody else too.
-    Unavailable
+    IAMRefused
         In any other case.
     """
     try:
@@ -103,8 +103,10 @@ def read_answer(host: str, status: int, body: bytes, bare: bool = True, pause: f
         raise LoginRequired(_ended(found))
     if status == 429 or status >= 500:
         raise IAMAway(f"The IAM ({host}) cannot serve now (HTTP {status}).", pause)
-    kind = IAMAway if status == 401 or error in HUB_REFUSED else Unavailable
-    raise kind(f"The IAM ({host}) refused the hub's request (HTTP {status}, {error or 'no JSON'!s:.60}).")
+    sentence = f"The IAM ({host}) refused the hub's request (HTTP {status}, {error or 'no JSON'!s:.60})."
+    if status == 401 or error in HUB_REFUSED:
+        raise IAMAway(sentence)
+    raise IAMRefused(sentence, error if isinstance(error, str) else "")
 
 
 def _ended(found: Any) -> str:

@@ -27,8 +27,10 @@ def key_id(token: str) -> str:
     return str(header["kid"])
 
 
-def verify_id_token(token: str, key: jwt.PyJWK, issuer: str, client_id: str, nonce: str) -> dict[str, Any]:
+def verify_id_token(token: str, key: jwt.PyJWK, issuer: str, client_id: str, nonce: str | None) -> dict[str, Any]:
     """The claims of ``token``, if ``issuer`` signed it for ``client_id`` in answer to ``nonce`` and it has not expired.
+
+    A ``nonce`` of None is for logins that have none, since no browser carries their answer (RFC 8628).
 
     Raises
     ------
@@ -48,7 +50,7 @@ def verify_id_token(token: str, key: jwt.PyJWK, issuer: str, client_id: str, non
     except (jwt.PyJWTError, ValueError, ArithmeticError, TypeError, RecursionError) as error:
         # PyJWT 2.15 lets the others through for odd claims, such as `"exp": Infinity`.
         raise TokenRejected(f"the IAM's id token is not good ({type(error).__name__})") from None
-    if not nonce or claims.get("nonce") != nonce:
+    if nonce is not None and (not nonce or claims.get("nonce") != nonce):
         raise TokenRejected("the IAM's id token answers another login (nonce)")
     if claims.get("azp", client_id) != client_id:
         raise TokenRejected("the IAM's id token was made for another client (azp)")
