@@ -7,6 +7,7 @@ a handful of requests a minute, however many people there are, and its end is no
 """
 
 from dataclasses import dataclass
+from math import inf
 
 from af_hub.backoff import backoff
 from af_hub.errors import IAMAway, Unavailable
@@ -38,7 +39,7 @@ class Health:
     def __init__(self) -> None:
         self._whole = Trouble()
         self._down_since: float | None = None
-        self._up_since = 0.0
+        self._up_since = -inf
         self._people: dict[str, Trouble] = {}
 
     @property
@@ -49,6 +50,10 @@ class Health:
     def why(self, username: str) -> str:
         """What went wrong last for this user; empty when all is well."""
         return self._whole.why if self._down_since is not None else self._trouble(username).why
+
+    def failures(self, username: str) -> tuple[float | None, int]:
+        """Something that changes when the IAM fails this user, or goes down."""
+        return self._down_since, self._trouble(username).failures
 
     def again_at(self, username: str) -> float:
         """From when this user's IAM may be asked for them again; 0 when it may be now."""

@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from math import ceil
 from typing import Any, TypeVar
 
 from af_hub.errors import AFError, ClaimsError, IAMAway, LoginRequired, Unavailable
@@ -39,12 +40,19 @@ log = logging.getLogger(__name__)
 PARALLEL = 8
 """Requests to all IAMs together, at one time."""
 
-TOKEN_PATIENCE = 6.0
-"""Seconds that somebody waits for a token, when the one that is there may not do."""
+TOKEN_PATIENCE = 20.0
+"""Seconds that somebody waits for a token while many do, when the one that is there may not do."""
+
+SLOW_SECONDS = 6.0
+"""After so many without an answer an IAM has failed, and nobody waits for it; an answer that comes later is taken all the same."""
+
+ENROL_SECONDS = 8.0
+"""For the end of a login; what is under way for the person's old one comes first."""
 
 CLAIMS_PATIENCE = 3.0
 """Seconds that a page waits for groups, when those that were told last are there."""
 
+SLICE_SECONDS = 0.5
 LONGEST_NAP = 60.0
 SHORTEST_NAP = 1.0
 RECENT_SECONDS = 60.0
@@ -104,7 +112,7 @@ class TokenKeeper:
         Unavailable
             When the hub cannot write it down.
         """
-        return await self._patiently(self._enrol(claims, Login(refresh_token, ends_at=ends_at)), TOKEN_PATIENCE)
+        return await self._patiently(self._enrol(claims, Login(refresh_token, ends_at=ends_at)), ENROL_SECONDS)
 
     async def _enrol(self, claims: Claims, login: Login) -> Claims:
         async with self._locks[self._store.pin(claims).username]:
@@ -274,7 +282,7 @@ class TokenKeeper:
 
     async def _renew(self, username: str) -> None:
         try:
-            await self._patiently(self._renewed(username, self._session_of(username)), TOKEN_PATIENCE)
+            await self._patiently(self._renewed(username, self._session_of(username)), TOKEN_PATIENCE, username)
             await self.claims(username, max_age=RECENT_SECONDS)
         except AFError as error:
             log.debug("no fresh token for %s: %s", username, error)
@@ -288,7 +296,7 @@ class TokenKeeper:
         if fresh := self._fresh(username, purpose):
             return fresh
         try:
-            return await self._patiently(self._renewed(username, purpose), TOKEN_PATIENCE)
+            return await self._patiently(self._renewed(username, purpose), TOKEN_PATIENCE, username)
         except (LoginRequired, Unavailable):
             token = self._token(username, purpose)
             if token and token.seconds_left(self._clock()) > 0:
@@ -398,7 +406,7 @@ class TokenKeeper:
         async with self._calls:
             health.ask(username, self._clock())
             try:
-                answer = await call(client)
+                answer = await self._timed(asyncio.ensure_future(call(client)), health, username)
             except Unavailable as error:
                 self._failed(health, username, error)
                 raise
@@ -407,6 +415,13 @@ class TokenKeeper:
                 raise
         self._worked(health, username)
         return answer
+
+    async def _timed(self, answer: "asyncio.Future[T]", health: Health, username: str) -> T:
+        """The answer; when it takes too long, that is a failure, whatever comes of it."""
+        done, _ = await asyncio.wait({answer}, timeout=SLOW_SECONDS)
+        if not done:
+            self._failed(health, username, IAMAway(f"The IAM does not answer within {SLOW_SECONDS:g} seconds."))
+        return await answer
 
     def _failed(self, health: Health, username: str, error: Unavailable) -> None:
         if health.failed(username, error, self._clock()):
@@ -419,15 +434,23 @@ class TokenKeeper:
             self._changed.set()
         metrics.IAM_UP.labels(self._issuer(username)).set(1)
 
-    async def _patiently(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
-        """What ``work`` brings, if it does so soon; it goes on in any case, also when whoever asked has gone."""
+    async def _patiently(self, work: Coroutine[Any, Any, T], seconds: float, username: str = "") -> T:
+        """What ``work`` brings, if it does so soon; it goes on in any case, also when whoever asked has gone.
+
+        While many wait, that may take its time; when the IAM of ``username`` does not answer, it does not.
+        """
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._done)
-        done, _ = await asyncio.wait({task}, timeout=seconds)
-        if not done:
-            raise IAMAway(f"The IAM takes more than {seconds:g} seconds now.")
-        return task.result()
+        health = self._token_health(username)
+        before = health.failures(username)
+        for passed in range(ceil(seconds / SLICE_SECONDS)):
+            done, _ = await asyncio.wait({task}, timeout=min(SLICE_SECONDS, seconds - passed * SLICE_SECONDS))
+            if done:
+                return task.result()
+            if username and health.failures(username) != before and (why := health.why(username)):
+                raise IAMAway(why)
+        raise IAMAway(f"The IAM takes more than {seconds:g} seconds now.")
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)

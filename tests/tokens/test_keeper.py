@@ -4,68 +4,15 @@ Keeper and IAM are on one clock that only moves when told.
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
-from cryptography.fernet import Fernet
+from keeping import POOL, Bench
 from sqlalchemy import Connection, Engine, event
 
 from af_hub.errors import LoginRequired, Refused, Unavailable
 from af_hub.iam.claims import Claims
-from af_hub.iam.discovery import Discovery
-from af_hub.iam.endpoint import IAMClient
-from af_hub.testing.iam import DemoIAM
-from af_hub.testing.iam_oauth import DemoClient
-from af_hub.testing.iam_tokens import DemoUser
-from af_hub.tokens.keeper import Purpose, TokenKeeper
-from af_hub.tokens.store import Store
-
-KEY = Fernet(Fernet.generate_key())
-SESSION = Purpose("openid profile wlcg.groups")
-POOL = Purpose("compute.read compute.create wlcg.groups", "pool.test")
-SCOPES = ("openid", "profile", "wlcg.groups", "compute.read", "compute.create", "offline_access")
-HUB = DemoClient("hub", "s3cret", (), SCOPES)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@dataclass
-class Bench:
-    iam: DemoIAM
-    clock: Clock
-    path: Path
-    keeper: TokenKeeper
-
-    def restarted(self) -> TokenKeeper:
-        """Another keeper on the same database, as after a restart of the hub."""
-        client = IAMClient(Discovery(self.iam.issuer, self.iam.discovery), "hub", "s3cret", self.clock)
-        self.keeper = TokenKeeper(Store(self.path, [KEY]), {self.iam.issuer: client}, lambda _: SESSION, self.clock)
-        return self.keeper
-
-    async def log_in(self, username: str = "ada") -> Claims:
-        """What the login leaves behind: claims, and a refresh token of the IAM."""
-        user = self.iam.users[username]
-        refresh_token = self.iam.grant(HUB, username, SCOPES)
-        return await self.keeper.enrol(Claims(self.iam.issuer, user.subject, username, user.groups), refresh_token)
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    clock = Clock()
-    users = [DemoUser("ada", "sub-ada", groups=("/cms",)), DemoUser("bob", "sub-bob", groups=("/icsc",))]
-    async with DemoIAM(users, [HUB], clock=clock) as iam:
-        made = Bench(iam, clock, tmp_path / "keeper.sqlite", None)  # type: ignore[arg-type]
-        made.restarted()
-        yield made
 
 
 async def test_token_is_kept_until_it_is_due(bench: Bench) -> None:
@@ -88,8 +35,19 @@ async def test_refresh_works_long_after_expiry(bench: Bench) -> None:
 
 async def test_many_at_once_are_one_flight(bench: Bench) -> None:
     await bench.log_in()
-    tokens = await asyncio.gather(*(bench.keeper.access_token("ada") for _ in range(20)))
-    assert len(set(tokens)) == 1 and bench.iam.asked.count("refresh_token") == 1
+    await bench.keeper.access_token("ada")
+    bench.clock.now += 7200
+    tokens = await asyncio.gather(*(bench.keeper.access_token("ada") for _ in range(100)))
+    assert len(set(tokens)) == 1 and bench.iam.asked.count("refresh_token") == 2
+
+
+async def test_who_goes_away_does_not_end_what_was_begun(bench: Bench) -> None:
+    await bench.log_in()
+    asking = [asyncio.create_task(bench.keeper.access_token("ada")) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in asking:
+        task.cancel()
+    assert await bench.keeper.access_token("ada") and bench.iam.asked.count("refresh_token") == 1
 
 
 async def test_purposes_and_sessions_share_one_rotation(bench: Bench) -> None:
