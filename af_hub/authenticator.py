@@ -29,11 +29,12 @@ from traitlets import Integer, TraitError, Unicode, default, validate
 from af_hub.errors import AFError, LoginRequired, PolicyError, Refused, Unavailable
 from af_hub.iam.claims import Claims, read_claims
 from af_hub.iam.discovery import Discovery, Metadata
-from af_hub.iam.endpoint import IAMClient
+from af_hub.iam.endpoint import IAMClient, TokenAnswer
 from af_hub.policy.decide import Rights, decide
 from af_hub.policy.load import PolicyFile, policy_file
 from af_hub.policy.model import Policy, Tokens
 from af_hub.policy.watch import keep_current
+from af_hub.tokens.device import DEVICE_HANDLERS, Waits
 from af_hub.tokens.endpoint import HANDLERS
 from af_hub.tokens.keeper import Purpose, TokenKeeper
 from af_hub.tokens.lifetime import AccessToken
@@ -222,9 +223,28 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         """,
     ).tag(config=True)
 
+    device_token_seconds = Integer(
+        86400,
+        help="""
+        Seconds that a token of the hub lives which ``af login`` gives to a laptop; 0 gives none. What may be done with it is decided
+        anew all the time, as in a browser, and its owner can take it back on the hub's page of tokens.
+
+        The hub's client at the IAM must allow the device flow.
+
+        Example, for a working week::
+
+            c.IAMAuthenticator.device_token_seconds = 5 * 86400
+        """,
+    ).tag(config=True)
+
+    waits = AnyTrait(help="Logins by code that are under way.")
     policy_source = AnyTrait(help="The PolicyFile in force.")
     client = AnyTrait(help="The hub as a client of the IAM.")
     keeper = AnyTrait(help="The TokenKeeper.")
+
+    @default("waits")
+    def _default_waits(self) -> Waits:
+        return Waits()
 
     @default("policy_source")
     def _default_policy_source(self) -> PolicyFile:
@@ -304,7 +324,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         loop = asyncio.get_running_loop()
         self._keeping = loop.create_task(self.keeper.keep_fresh(), name="token keeper")
         self._looking = loop.create_task(keep_current(self.policy_source), name="policy")
-        return [*super().get_handlers(app), *HANDLERS]
+        return [*super().get_handlers(app), *HANDLERS, *DEVICE_HANDLERS]
 
     async def authenticate(self, handler: BaseHandler, data: object = None, **_: object) -> dict[str, Any]:
         """The user who comes back from the IAM's page, if the policy lets them in."""
@@ -348,7 +368,11 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
                 found = await self.client.person(answer, nonce_of(verifier))
         except TimeoutError as error:
             raise Unavailable(f"The IAM takes more than {LOGIN_SECONDS:g} seconds for a login.") from error
-        claims = read_claims(found, self.client.discovery.issuer)
+        return await self._admit(self.client, found, answer)
+
+    async def _admit(self, client: IAMClient, found: dict[str, Any], answer: TokenAnswer) -> tuple[Claims, Rights]:
+        """Let in whom the IAM has told us, if the policy does, and keep their tokens from now on."""
+        claims = read_claims(found, client.discovery.issuer)
         rights = self._decide(claims)
         if not rights.login:
             raise Refused(rights.refusal)
@@ -357,6 +381,40 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
                 "The IAM gave no refresh token; its client for the hub must allow the scope offline_access."
             )
         return await self.keeper.enrol(claims, answer.refresh_token), rights
+
+    def device_client(self, issuer: str) -> IAMClient:
+        """The hub's client at the issuer of this name, or at the only one; for logins by code.
+
+        Raises
+        ------
+        Refused
+            When there is none of that name.
+        """
+        names = [one.name for one in self.policy.issuers]
+        if issuer and issuer not in names:
+            raise Refused(f"No issuer is called {issuer!r:.80} here; wanted one of {', '.join(names)}.")
+        client: IAMClient = self.client
+        return client
+
+    async def device_login(self, client: IAMClient, device_code: str) -> dict[str, Any]:
+        """What JupyterHub learns of somebody who said yes to a login by code.
+
+        Raises
+        ------
+        IAMRefused
+            With the code ``authorization_pending`` or ``slow_down`` while nobody has said yes or no.
+        Refused
+            When the policy does not let the person in.
+        LoginRequired, ClaimsError, TokenRejected, Unavailable
+            As at a login with a browser.
+        """
+        try:
+            async with asyncio.timeout(LOGIN_SECONDS):
+                answer = await client.redeem_device(device_code)
+                found = await client.person(answer, None)
+        except TimeoutError as error:
+            raise Unavailable(f"The IAM takes more than {LOGIN_SECONDS:g} seconds for a login.") from error
+        return self._model(*await self._admit(client, found, answer))
 
     async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
         """Who comes this far was let in by the policy, in :meth:`authenticate`."""
