@@ -59,7 +59,8 @@ class DemoIAM:
     """The IAM; ``users`` and ``clients`` are plain dicts by name, which a test may change while it runs.
 
     Tests read ``asked``, the requests so far, ``logged_out``, the subjects whose login ended here, and make it fail: ``faults`` says how
-    each endpoint fails (:mod:`af_hub.testing.iam_faults`), ``down`` answers 503 to everything, ``clock`` may be wrong, ``forged`` changes
+    each endpoint fails (:mod:`af_hub.testing.iam_faults`), ``down`` answers 503 to everything, ``grace`` is for how many seconds
+    the last refresh token is still taken after a new one was given, ``clock`` may be wrong, ``forged`` changes
     the claims of id tokens, ``forged_algorithm`` their signature (``none`` for no signature), ``told`` what userinfo tells; a claim that is
     None is left out. :meth:`recover` takes all of that back. :meth:`rename`, :meth:`regroup`, :meth:`suspend`, :meth:`unsign`,
     :meth:`revoke` and :meth:`rotate_keys` change what is true.
@@ -106,6 +107,7 @@ class DemoIAM:
         self.keys, self.grants = read_state(state, self.clients)
         self.save()
         self.asked: list[str] = []
+        self.grace = 0.0
         self.logged_out: list[str] = []
         self.revoked: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -71,7 +71,8 @@ class TokenEndpoint:
     def _refresh(self, client: DemoClient, form: Form) -> Answer:
         token = form.get("refresh_token", "")
         grant = self.iam.grants.get(token)
-        if grant is not None and grant.good != token:
+        in_grace = grant is not None and token == grant.before and self.iam.clock() < grant.rotated_at + self.iam.grace
+        if grant is not None and grant.good != token and not in_grace:
             grant.revoked = True  # RFC 9700, section 4.14.2: an old one used again ends the family.
             self.iam.save()
         if grant is None or grant.revoked or grant.client.client_id != client.client_id:
@@ -80,6 +81,7 @@ class TokenEndpoint:
         scopes = tuple(form["scope"].split()) if form.get("scope") else grant.scopes
         check_scopes(scopes, grant.scopes, "a refresh")
         if not client.reuse_refresh_tokens:
+            grant.before, grant.rotated_at = token, self.iam.clock()
             grant.good = secrets.token_urlsafe(32)
             self.iam.grants[grant.good] = grant
             self.iam.save()

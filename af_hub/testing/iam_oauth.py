@@ -88,6 +88,8 @@ class Grant:
     scopes: tuple[str, ...]
     good: str = field(repr=False)
     revoked: bool = False
+    before: str = field(default="", repr=False)
+    rotated_at: float = 0.0
 
 
 def is_within(scope: str, allowed: Iterable[str]) -> bool:

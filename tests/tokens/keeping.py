@@ -16,7 +16,8 @@ from af_hub.testing.iam_oauth import DemoClient
 from af_hub.tokens.keeper import Purpose, TokenKeeper
 from af_hub.tokens.store import Store
 
-KEY = Fernet(Fernet.generate_key())
+KEY_TEXT = Fernet.generate_key().decode()
+KEY = Fernet(KEY_TEXT)
 SESSION = Purpose("openid profile wlcg.groups")
 POOL = Purpose("compute.read compute.create wlcg.groups", "pool.test")
 SCOPES = ("openid", "profile", "wlcg.groups", "compute.read", "compute.create", "offline_access")
