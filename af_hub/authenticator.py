@@ -24,21 +24,26 @@ from jupyterhub.utils import url_path_join
 from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthenticator, OAuthLoginHandler
 from tornado import web
 from traitlets import Any as AnyTrait
-from traitlets import Integer, TraitError, Unicode, default, validate
+from traitlets import Dict, Integer, TraitError, Unicode, default, validate
 
 from af_hub.errors import AFError, LoginRequired, PolicyError, Refused, Unavailable
 from af_hub.iam.claims import Claims, read_claims
 from af_hub.iam.discovery import Discovery, Metadata
 from af_hub.iam.endpoint import IAMClient, TokenAnswer
+from af_hub.policy.audit import change_line, decision_line
 from af_hub.policy.decide import Rights, decide
 from af_hub.policy.load import PolicyFile, policy_file
 from af_hub.policy.model import Policy, Tokens
+from af_hub.policy.pages import HANDLERS as PAGES
+from af_hub.policy.refusals import blocked, no_account
 from af_hub.policy.watch import keep_current
 from af_hub.tokens.device import DEVICE_HANDLERS, Waits
 from af_hub.tokens.endpoint import HANDLERS
 from af_hub.tokens.keeper import Purpose, TokenKeeper
 from af_hub.tokens.lifetime import AccessToken
 from af_hub.tokens.store import Store
+
+audit = logging.getLogger("af_hub.audit")
 
 # The headings of the error pages, above the sentence.
 NO_LOGIN, NO_IAM, STOPPED = "Login refused", "No login now", "This login cannot go on"
@@ -223,6 +228,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         """,
     ).tag(config=True)
 
+    _rights_before = Dict(help="What each person might do at the last look, for the audit log.")
     device_token_seconds = Integer(
         86400,
         help="""
@@ -324,7 +330,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         loop = asyncio.get_running_loop()
         self._keeping = loop.create_task(self.keeper.keep_fresh(), name="token keeper")
         self._looking = loop.create_task(keep_current(self.policy_source), name="policy")
-        return [*super().get_handlers(app), *HANDLERS, *DEVICE_HANDLERS]
+        return [*super().get_handlers(app), *HANDLERS, *DEVICE_HANDLERS, *PAGES]
 
     async def authenticate(self, handler: BaseHandler, data: object = None, **_: object) -> dict[str, Any]:
         """The user who comes back from the IAM's page, if the policy lets them in."""
@@ -374,6 +380,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         """Let in whom the IAM has told us, if the policy does, and keep their tokens from now on."""
         claims = read_claims(found, client.discovery.issuer)
         rights = self._decide(claims)
+        audit.info("audit: %s", decision_line(self.policy, claims, rights))
         if not rights.login:
             raise Refused(rights.refusal)
         if not answer.refresh_token:
@@ -437,10 +444,18 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         except Exception:
             self.log.exception("rights of %s kept as they were", user.name)
             return True
+        self._tell_change(claims, rights)
         if not rights.login:
             self.log.warning("no longer let in: %s", rights.refusal)
             return False
         return self._model(claims, rights)
+
+    def _tell_change(self, claims: Claims, rights: Rights) -> None:
+        """An audit line when somebody has other rights than at the last look."""
+        before = self._rights_before.get(claims.username, rights)
+        self._rights_before[claims.username] = rights
+        if line := change_line(claims, before, rights):
+            audit.info("audit: %s", line)
 
     async def rights_of(self, user: User) -> Rights:
         """What this user may do now; for the spawner.
@@ -475,9 +490,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         """
         rights, claims = await self._rights(username)
         if rights.condor is None:
-            raise Refused(
-                rights.refusal or f"{claims.username} is in no group to which facility.yaml gives a condor account."
-            )
+            raise Refused(rights.refusal or no_account(self.policy))
         audiences = " ".join(
             sorted({self.policy.pools[self.policy.sites[site].pool].audience for site in rights.sites})
         )
@@ -491,10 +504,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
 
     def _decide(self, claims: Claims) -> Rights:
         if claims.username in self.blocked_users:
-            return Rights(
-                login=False,
-                refusal=f"{claims.username} is blocked at this facility; ask {self.policy.facility.contact}.",
-            )
+            return Rights(login=False, refusal=blocked(self.policy, claims.username))
         return decide(self.policy, claims, time.time())
 
     def _model(self, claims: Claims, rights: Rights) -> dict[str, Any]:

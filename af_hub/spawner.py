@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import jinja2
+from jinja2.utils import urlize
 from jupyterhub.spawner import Spawner, SpawnException
 from jupyterhub.utils import maybe_future, random_port, url_path_join, wait_for_http_server
 from traitlets import Dict, Float, Unicode, default
@@ -58,6 +59,11 @@ class SessionRefused(SpawnException):  # type: ignore[misc]
     def jupyterhub_message(self) -> str:
         """The sentence; JupyterHub 6.1.1 would put status, class and log line before it."""
         return str(self.message)
+
+    @property
+    def jupyterhub_html_message(self) -> str:
+        """The same with its links."""
+        return str(urlize(str(self.message)))
 
 
 class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
@@ -223,7 +229,9 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             rights, policy = await self._rights()
             chosen = self._preselected(rights, policy)
         except ChoiceRefused as refusal:
-            return str(PAGE.from_string('<p class="alert alert-warning">{{ text }}</p>').render(text=str(refusal)))
+            return str(
+                PAGE.from_string('<p class="alert alert-warning">{{ text | urlize }}</p>').render(text=str(refusal))
+            )
         free = free_now()
         return str(
             PAGE.get_template("options_form.html").render(

@@ -23,6 +23,7 @@ from af_hub.controller.problems import Problem
 from af_hub.controller.states import State
 from af_hub.errors import AFError, Refused, Unavailable
 from af_hub.job.kit import LOG_PARTS
+from af_hub.policy.refusals import no_clusters
 
 log = logging.getLogger(__name__)
 
@@ -213,11 +214,11 @@ async def list_clusters(caller: Caller, parts: Controller) -> list[ClusterView]:
 @router.post("/clusters", status_code=201)
 async def create_cluster(asked: NewCluster, caller: Caller, parts: Controller) -> ClusterView:
     """Ask for a Dask cluster."""
-    rights = await parts.rights(caller.name)
-    check_choice(rights, Choice(asked.site, asked.image, asked.workers, asked.cores, asked.memory))
+    rights, policy = await parts.rights(caller.name), parts.policy.current()
+    check_choice(rights, Choice(asked.site, asked.image, asked.workers, asked.cores, asked.memory), policy)
     if rights.condor is None or rights.limits is None:
-        raise Refused("Your groups give you no Dask clusters.")
-    check_count(rights, sum(not State(one.state).over for one in parts.store.of_owner(caller.name)))
+        raise Refused(no_clusters(policy))
+    check_count(rights, sum(not State(one.state).over for one in parts.store.of_owner(caller.name)), policy)
     now = parts.clock()
     cluster_id = new_cluster_id()
     cluster = Cluster(
@@ -225,7 +226,7 @@ async def create_cluster(asked: NewCluster, caller: Caller, parts: Controller) -
         owner=caller.name,
         name=asked.name or f"{asked.site}-{cluster_id[:4]}",
         site=asked.site,
-        pool=parts.policy.current().sites[asked.site].pool,
+        pool=policy.sites[asked.site].pool,
         image=asked.image,
         account=rights.condor.account,
         accounting_group=rights.condor.accounting_group,
@@ -255,7 +256,8 @@ async def scale_cluster(cluster: Owned, asked: Scale, caller: Caller, parts: Con
     """Change the number of workers."""
     _check_alive(cluster)
     if asked.workers > cluster.workers_wanted:
-        check_size(await parts.rights(caller.name), asked.workers, cluster.cores, cluster.memory)
+        rights, policy = await parts.rights(caller.name), parts.policy.current()
+        check_size(rights, asked.workers, cluster.cores, cluster.memory, policy)
     parts.store.scale(cluster.id, asked.workers, parts.clock())
     parts.reconciler.wake(cluster.id)
     return view(parts.own(cluster.id, caller.name), parts)

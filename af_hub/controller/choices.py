@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from af_hub.errors import Refused
 from af_hub.policy.decide import Rights
+from af_hub.policy.model import Policy
+from af_hub.policy.refusals import beyond_limit, no_account, no_clusters, not_given
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Choice:
     memory: int
 
 
-def check_choice(rights: Rights, choice: Choice) -> None:
+def check_choice(rights: Rights, choice: Choice, policy: Policy) -> None:
     """Do nothing when ``rights`` allow ``choice``.
 
     Raises
@@ -28,15 +30,15 @@ def check_choice(rights: Rights, choice: Choice) -> None:
     if not rights.login:
         raise Refused(rights.refusal)
     if rights.condor is None:
-        raise Refused("Your groups give you no HTCondor account, so no Dask cluster can run for you.")
-    if choice.site not in rights.sites:
-        raise Refused(f"The site {choice.site} is not open to your groups; open are: {_listed(rights.sites)}.")
-    if choice.image not in rights.images:
-        raise Refused(f"The image {choice.image} is not open to your groups; open are: {_listed(rights.images)}.")
-    check_size(rights, choice.workers, choice.cores, choice.memory)
+        raise Refused(no_account(policy))
+    for kind, name, allowed in (("site", choice.site, rights.sites), ("image", choice.image, rights.images)):
+        if name not in allowed:
+            what = f"The {kind} {name} is not open to your groups"
+            raise Refused(f"{what}: {not_given(policy, kind, name, allowed)}")
+    check_size(rights, choice.workers, choice.cores, choice.memory, policy)
 
 
-def check_count(rights: Rights, living: int) -> None:
+def check_count(rights: Rights, living: int, policy: Policy) -> None:
     """Do nothing when there may be one more Dask cluster beside the ``living`` ones.
 
     Raises
@@ -45,10 +47,13 @@ def check_count(rights: Rights, living: int) -> None:
         With the limit.
     """
     if rights.limits is not None and living >= rights.limits.clusters:
-        raise Refused(f"You have {living} Dask clusters, and your limit is {rights.limits.clusters}; close one first.")
+        raise Refused(
+            f"You have {living} Dask clusters, and your limit is {rights.limits.clusters}; close one first."
+            + beyond_limit(policy)
+        )
 
 
-def check_size(rights: Rights, workers: int, cores: int, memory: int) -> None:
+def check_size(rights: Rights, workers: int, cores: int, memory: int, policy: Policy) -> None:
     """Do nothing when one Dask cluster of that size is within the limits.
 
     Raises
@@ -60,17 +65,18 @@ def check_size(rights: Rights, workers: int, cores: int, memory: int) -> None:
         raise Refused(rights.refusal)
     limits = rights.limits
     if limits is None:
-        raise Refused("Your groups give you no Dask clusters.")
+        raise Refused(no_clusters(policy))
     # The first worker runs beside the scheduler, so a cluster takes the room of one worker even when none is wanted.
     taken = max(1, workers)
     if taken * cores > limits.cores:
         raise Refused(
             f"{taken} × {cores} cores are {taken * cores}, but your limit is {limits.cores}; {_fits(limits.cores // cores)}."
+            + beyond_limit(policy)
         )
     if taken * memory > limits.memory:
         raise Refused(
             f"{taken} × {_gib(memory)} are {_gib(taken * memory)} of memory, but your limit is {_gib(limits.memory)}; "
-            f"{_fits(limits.memory // memory)}."
+            f"{_fits(limits.memory // memory)}." + beyond_limit(policy)
         )
 
 
@@ -83,7 +89,3 @@ def _fits(workers: int) -> str:
 def _gib(size: int) -> str:
     amount = size / 2**30
     return f"{amount:.3g} GiB" if amount < 1000 else f"{amount:.0f} GiB"
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names) or "none"

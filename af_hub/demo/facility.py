@@ -176,6 +176,7 @@ class Facility:
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": os.environ.get("HOME", "/"),
             "LANG": os.environ.get("LANG", "C.UTF-8"),
+            "AF_PUBLIC_URL": self.plan.url,
             "AF_IAM_DISCOVERY": self.iam["discovery"],
             "AF_IMAGES": str(images_folder(self.checkout)),
             "AF_CONDOR_COLLECTOR": self.pool.collector,

@@ -35,22 +35,32 @@ def _lines(policy: Policy, claims: Claims, rights: Rights, source: str, now: flo
     if not rights.login:
         yield f"may not log in: {rights.refusal}"
         return
-    yield _line("may log in", "", rights.because["login"])
+    temporary = {one.name for one in policy.overrides}
+
+    def line(what: str, value: str, rules: tuple[str, ...]) -> str:
+        kinds = (
+            ("override", [name for name in rules if name in temporary]),
+            ("rule", [name for name in rules if name not in temporary]),
+        )
+        given = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds if names)
+        return f"{what}{': ' if value else ''}{value}  [{given}]"
+
+    yield line("may log in", "", rights.because["login"])
     if rights.admin:
-        yield _line("is an admin", "", rights.because["admin"])
+        yield line("is an admin", "", rights.because["admin"])
     for kind, names in (("image", rights.images), ("size", rights.sizes), ("site", rights.sites)):
         if not names:
             yield f"{kind}s: none"
         for name in names:
-            yield _line(kind, f"{name} ({_title(policy, kind, name)})", rights.because[f"{kind} {name}"])
+            yield line(kind, f"{name} ({_title(policy, kind, name)})", rights.because[f"{kind} {name}"])
     if rights.condor:
-        yield _line("HTCondor account", rights.condor.account, rights.because["condor"])
-        yield _line("accounting group", rights.condor.accounting_group, rights.because["condor"])
+        yield line("HTCondor account", rights.condor.account, rights.because["condor"])
+        yield line("accounting group", rights.condor.accounting_group, rights.because["condor"])
     else:
         yield "HTCondor account: none, so no Dask clusters at sites"
     if rights.limits:
         limits = rights.limits
-        yield _line(
+        yield line(
             "limits",
             f"{count(limits.clusters, 'cluster')}, {count(limits.cores, 'core')}, {describe_bytes(limits.memory)} memory, "
             f"{describe_seconds(limits.lifetime)} each cluster",
@@ -77,10 +87,6 @@ def state(override: Override, now: float) -> str:
 def count(number: int, what: str) -> str:
     """``4 cores``, ``1 core``."""
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _line(what: str, value: str, rules: tuple[str, ...]) -> str:
-    return f"{what}{': ' if value else ''}{value}  [rule: {', '.join(rules)}]"
 
 
 def _title(policy: Policy, kind: str, name: str) -> str:

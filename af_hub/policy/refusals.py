@@ -75,7 +75,7 @@ PAGES = {
     ),
     "agreement": Page(
         "Rules of use wait for your signature",
-        "… must be signed at …",
+        "… must be signed (…); then log in here again",
         "Your experiment's IAM gives no tokens to members who have not signed its acceptable use policy (AUP), or whose signature has "
         "run out; most IAMs want it again each year. Without tokens nothing here can act in your name.",
         "Follow the link in the sentence, or open the IAM's own page: it shows the text and a button to sign. Then log in here again.",
@@ -84,7 +84,7 @@ PAGES = {
     ),
     "no-account": Page(
         "Your groups give you no HTCondor account",
-        "… gives no HTCondor account",
+        "Your groups give you no HTCondor account …",
         "You may log in and work in a session. Dask clusters and batch jobs run under an account of the batch system, which other "
         "groups have.",
         "Ask for one of the groups that the sentence names, at the IAM or at the address in it.",
@@ -93,14 +93,14 @@ PAGES = {
     ),
     "no-clusters": Page(
         "Your groups give you no Dask clusters",
-        "… gives no Dask clusters",
+        "Your groups give you no Dask clusters …",
         "You may log in and work in a session; Dask clusters are for other groups.",
         "Ask for one of the groups that the sentence names, at the IAM or at the address in it.",
         "A rule must give `condor`, `limits` and `sites` for Dask clusters; `af-hub check policy` doubts a rule that gives only some of them.",
     ),
     "not-given": Page(
         "This image, size or site is for other groups",
-        "… is not for you",
+        "… have it; open are: …",
         "What you chose exists, and your groups do not give it to you. It may be that an old page or a saved choice still named it.",
         "Choose one of those that the sentence says are open to you, or ask for a group that has it.",
         "`rules[].images`, `sizes` and `sites` in facility.yaml; `af-hub explain USER` lists what the person has and from which rule.",
@@ -120,7 +120,7 @@ PAGES = {
 def link(policy: Policy, page: str) -> str:
     """The end of a sentence that leads to a page; empty while nobody knows where the pages are."""
     where = policy.facility.help
-    return f" More: {where}{page}" if where and "${" not in where else ""
+    return f" See {where}{page}." if where and "${" not in where else ""
 
 
 def unknown_issuer(policy: Policy, claims: Claims) -> str:
@@ -180,31 +180,39 @@ def agreement(policy: Policy, issuer: str) -> str:
     )
 
 
-def no_account(policy: Policy, username: str) -> str:
+def no_account(policy: Policy) -> str:
     """For somebody who wants to do something at the pool and has no account there."""
-    return _without(policy, f"No group of {username} gives an HTCondor account", "condor", "no-account")
-
-
-def no_clusters(policy: Policy, username: str) -> str:
-    """For somebody who has no limits for Dask clusters, and so none."""
-    return _without(policy, f"No group of {username} gives Dask clusters", "limits", "no-clusters")
-
-
-def _without(policy: Policy, begin: str, gift: str, page: str) -> str:
-    groups = groups_with(policy, [rule for rule in policy.rules if getattr(rule, gift)])
-    return f"{begin}; {groups} would. Ask {policy.facility.contact} for one of them." + link(policy, page)
-
-
-def not_given(policy: Policy, kind: str, name: str, allowed: Sequence[str]) -> str:
-    """For somebody who chose an ``image``, a ``size`` or a ``site`` that is another's."""
-    groups = groups_with(policy, [rule for rule in policy.rules if name in getattr(rule, f"{kind}s")])
+    groups = groups_with([rule for rule in policy.rules if rule.condor])
     return (
-        f"The {kind} {name!r} is not for you: {groups} have it. You may have {listed(allowed, len(allowed), 'none')}; "
-        f"for another group ask {policy.facility.contact}." + link(policy, "not-given")
+        f"Your groups give you no HTCondor account, so no job and no Dask cluster can run for you; {groups} have one. "
+        f"Ask {policy.facility.contact} for such a group." + link(policy, "no-account")
     )
 
 
-def groups_with(policy: Policy, rules: Iterable[Rule]) -> str:
+def no_clusters(policy: Policy) -> str:
+    """For somebody who has no limits for Dask clusters, and so none."""
+    groups = groups_with([rule for rule in policy.rules if rule.condor and rule.limits])
+    return (
+        f"Your groups give you no Dask clusters; {groups} have them. Ask {policy.facility.contact} for such a group."
+        + link(policy, "no-clusters")
+    )
+
+
+def not_given(policy: Policy, kind: str, name: str, allowed: Sequence[str]) -> str:
+    """For somebody who chose an ``image``, a ``size`` or a ``site`` that is another's; the end of a sentence, and one more."""
+    groups = groups_with([rule for rule in policy.rules if name in getattr(rule, f"{kind}s")])
+    return (
+        f"{groups} have it; open are: {listed(allowed, len(allowed), 'none')}. For another group ask {policy.facility.contact}."
+        + link(policy, "not-given")
+    )
+
+
+def beyond_limit(policy: Policy) -> str:
+    """After a sentence that says what the limit is."""
+    return f" For more ask {policy.facility.contact}." + link(policy, "limit")
+
+
+def groups_with(rules: Iterable[Rule]) -> str:
     """``members of /a, /b``: those whom the rules speak of."""
     groups = tuple(dict.fromkeys(group for rule in rules for group in rule.groups))
     return f"members of {listed(groups[:NAMED], len(groups))}" if groups else "no groups"

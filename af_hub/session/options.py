@@ -11,6 +11,7 @@ from enum import StrEnum
 from af_hub.errors import ChoiceRefused
 from af_hub.policy.decide import Rights
 from af_hub.policy.model import Image, Policy, Size
+from af_hub.policy.refusals import link, not_given
 
 KEYS = ("image", "size")
 
@@ -102,23 +103,16 @@ def _one_of(kind: str, name: str | None, known: Mapping[str, object], allowed: t
     if name is None:
         if not allowed:
             raise ChoiceRefused(
-                f"Your groups give you no {kind}; ask {policy.facility.contact} for one that does.", reason
+                f"Your groups give you no {kind}; ask {policy.facility.contact} for one that does."
+                + link(policy, "not-given"),
+                reason,
             )
         return allowed[0]
     if name not in known:
         raise ChoiceRefused(f"There is no {kind} {name!r:.80}; you may have {_listed(allowed)}.", reason)
     if name not in allowed:
-        raise ChoiceRefused(
-            f"The {kind} {name!r} is not for you: {_whose(kind, name, policy)} You may have {_listed(allowed)}.", reason
-        )
+        raise ChoiceRefused(f"The {kind} {name!r} is not for you: {not_given(policy, kind, name, allowed)}", reason)
     return name
-
-
-def _whose(kind: str, name: str, policy: Policy) -> str:
-    rules = [rule for rule in policy.rules if name in (rule.images if kind == "image" else rule.sizes)]
-    if not rules:
-        return "no rule of this facility gives it to anybody."
-    return " ".join(f"the rule {rule.name!r} gives it to members of {' or '.join(rule.groups)}." for rule in rules)
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:

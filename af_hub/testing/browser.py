@@ -4,6 +4,7 @@ Leaves what stands on the pages to tests with a real browser.
 """
 
 import html
+import re
 
 import httpx
 
@@ -33,9 +34,9 @@ def sign_in(url: str, username: str, next_url: str = "/hub/home") -> httpx.Clien
 
 
 def message_of(page: str) -> str:
-    """The sentence on one of the hub's error pages."""
+    """The sentence on one of the hub's error pages, without the links in it."""
     _, _, rest = page.partition("</h1>")
-    return rest.partition("<p>")[2].partition("</p>")[0].strip() or page[:300]
+    return re.sub("<[^>]+>", "", rest.partition("<p>")[2].partition("</p>")[0]).strip() or page[:300]
 
 
 def xsrf_headers(browser: httpx.Client, path: str = "/hub/") -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from af_hub.policy.refusals import PAGES
 from af_hub.testing.browser import message_of
 from af_hub.testing.hub import HubPlan, RealHub, find_traefik, hub_daemon
 from af_hub.testing.iam import DemoIAM
@@ -201,6 +202,15 @@ def test_outsider(hub: RealHub, browser: Browser) -> None:
     assert answer.status_code == 403
     in_plain_words(answer, "/cms/itcms", "/icsc", "/guests", "facility-admin@af-hub.test")
     nothing_of(hub, "outsider")
+    (page,) = re.findall(r'href="([^"]+/af/refused/[^"]+)"', answer.text)
+    assert page == f"{hub.url}hub/af/refused/no-group"
+    told = httpx.get(page)
+    assert (
+        told.status_code == 200 and "What you can do" in told.text and "<code>af-hub explain USER</code>" in told.text
+    )
+    listed = httpx.get(f"{hub.url}hub/af/refused/")
+    assert all(f'<a href="{name}">' in listed.text for name in PAGES)
+    assert httpx.get(f"{hub.url}hub/af/refused/nothing").status_code == 404
 
 
 def test_somebody_who_refuses(hub: RealHub, browser: Browser, stranger: str) -> None:

@@ -56,7 +56,10 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         store = Store(tmp_path / "keeper.sqlite", [Fernet(Fernet.generate_key())])
         keeper = TokenKeeper(store, {iam.issuer: client}, lambda _: Purpose("openid profile wlcg.groups"))
         (tmp_path / "facility.yaml").write_text(FACILITY.read_text() + "\ntokens: {condor: {scopes: [compute.read]}}\n")
-        policy = PolicyFile(tmp_path / "facility.yaml", {**nowhere(tmp_path), "AF_IAM_DISCOVERY": iam.discovery})
+        policy = PolicyFile(
+            tmp_path / "facility.yaml",
+            {**nowhere(tmp_path), "AF_PUBLIC_URL": "http://hub.test/", "AF_IAM_DISCOVERY": iam.discovery},
+        )
         yield Bench(iam, IAMAuthenticator(policy_source=policy, client=client, keeper=keeper))
 
 

@@ -33,7 +33,7 @@ def told(found):
 def test_the_shipped_policy_is_right_and_says_what_its_readers_need():
     done = af_hub("check", "policy", SHIPPED, "--strict")
     assert done.exit_code == 0, done.output
-    assert f"{SHIPPED} is right." in done.output and "must have AF_IAM_DISCOVERY, AF_IMAGES," in done.output
+    assert f"{SHIPPED} is right." in done.output and "must have AF_PUBLIC_URL, AF_IAM_DISCOVERY," in done.output
 
 
 def test_all_mistakes_at_once_and_exit_status_3(tmp_path):

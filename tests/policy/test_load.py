@@ -36,6 +36,7 @@ def test_the_shipped_policy_is_right():
 
 def test_a_variable_comes_from_the_environment_and_a_missing_one_is_named():
     environ = {
+        "AF_PUBLIC_URL": "http://127.0.0.1:1/",
         "AF_IAM_DISCOVERY": "http://127.0.0.1:1/.well-known/openid-configuration",
         "AF_IMAGES": "/images",
         "AF_CONDOR_COLLECTOR": "localhost:9618",
@@ -233,7 +234,9 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file():
     del policy["pools"]
     with pytest.raises(PolicyError) as error:
         read_policy(
-            yaml.safe_dump(policy, sort_keys=False), "facility.yaml", {"AF_IMAGES": "/i", "AF_XROOTD_CACHE": "root://c"}
+            yaml.safe_dump(policy, sort_keys=False),
+            "facility.yaml",
+            {"AF_PUBLIC_URL": "https://h/", "AF_IMAGES": "/i", "AF_XROOTD_CACHE": "root://c"},
         )
     lines = [int(number) for number in re.findall(r"^facility\.yaml, line (\d+), ", str(error.value), re.M)]
     assert len(lines) == len(str(error.value).splitlines()) == 7 and lines == sorted(lines)
@@ -303,7 +306,8 @@ def test_no_edit_ends_in_anything_else(data):
 @pytest.fixture
 def place(tmp_path):
     path = tmp_path / "facility.yaml"
-    path.write_text(SHIPPED.read_text().replace("${AF_XROOTD_CACHE}", "root://cache").replace("${", "$ {"))
+    text = SHIPPED.read_text().replace("${AF_XROOTD_CACHE}", "root://cache")
+    path.write_text(text.replace("${AF_PUBLIC_URL}", "https://hub.test/").replace("${", "$ {"))
     return path
 
 

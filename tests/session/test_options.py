@@ -58,8 +58,8 @@ def test_permitted(policy: Policy, choice: object, image: str, size: str) -> Non
 @pytest.mark.parametrize(
     "choice, reason, words",
     [
-        pytest.param({"image": "analysis"}, "image", "the rule 'CMS' gives it to members of /cms/itcms", id="not mine"),
-        pytest.param({"image": "withdrawn"}, "image", "no rule of this facility", id="saved, since withdrawn"),
+        pytest.param({"image": "analysis"}, "image", "members of /cms/itcms have it", id="not mine"),
+        pytest.param({"image": "withdrawn"}, "image", "no groups have it", id="saved, since withdrawn"),
         pytest.param({"image": "gone"}, "image", "no image 'gone'", id="saved, since deleted"),
         pytest.param({"image": "evil.io/x:1"}, "image", "no image", id="a free image"),
         pytest.param({"image": "base\n"}, "image", "no image", id="newline after a good name"),
