@@ -205,6 +205,72 @@ def check_site(
     sys.exit(NO if report.shared else 0)
 
 
+@main.group()
+def keys() -> None:
+    """The keys that seal people's tokens in the hub's database."""
+
+
+key_file_option = click.option(
+    "--file",
+    "key_file",
+    type=click.Path(path_type=Path),
+    default=lambda: os.environ.get("AF_CRYPT_KEY_FILE", CHECKOUT / ".demo" / "hub" / "crypt_key"),
+    help="The key file; AF_CRYPT_KEY_FILE, else the demo's.",
+)
+keeper_option = click.option(
+    "--database",
+    type=click.Path(path_type=Path),
+    default=lambda: os.environ.get("AF_HUB_RECORDS", CHECKOUT / ".demo" / "hub" / "keeper.sqlite"),
+    help="The token keeper's database; AF_HUB_RECORDS, else the demo's.",
+)
+
+
+@keys.command("new")
+@key_file_option
+def keys_new(key_file: Path) -> None:
+    """Make a key file, for a hub that has none yet."""
+    from af_hub.tokens.keys import make, mark
+
+    click.echo(f"{key_file} has one key, {mark(make(key_file))}. Keep a copy apart from the hub's databases.")
+
+
+@keys.command("rotate")
+@key_file_option
+def keys_rotate(key_file: Path) -> None:
+    """Put a new key first; the others go on opening what they sealed."""
+    from af_hub.tokens.keys import mark, rotate
+
+    click.echo(
+        f"{key_file} has a new first key, {mark(rotate(key_file))}. Now restart the hub: it seals everything with it, "
+        "and nobody notices. Then `af-hub keys prune` drops the older keys."
+    )
+
+
+@keys.command("list")
+@key_file_option
+@keeper_option
+def keys_list(key_file: Path, database: Path) -> None:
+    """The keys, and how many logins each one seals."""
+    from af_hub.tokens.keys import count, mark
+
+    for number, (key, logins) in enumerate(count(key_file, database)):
+        if key:
+            click.echo(f"{mark(key)}  {'seals' if number == 0 else 'opens'}  {logins} login{'s' * (logins != 1)}")
+        elif logins:
+            click.echo(f"no key    opens  {logins} login{'s' * (logins != 1)}: these people have to log in again")
+
+
+@keys.command("prune")
+@key_file_option
+@keeper_option
+def keys_prune(key_file: Path, database: Path) -> None:
+    """Drop all keys but the first, when nothing is sealed with them any more."""
+    from af_hub.tokens.keys import mark, prune
+
+    gone = prune(key_file, database)
+    click.echo(f"{key_file} has one key. {'Gone: ' + ', '.join(map(mark, gone)) if gone else 'There was no other.'}")
+
+
 @main.command("demo-setup")
 @click.option(
     "--keep-going",

@@ -20,7 +20,7 @@ from af_hub.iam.idtoken import ALGORITHMS
 
 PAUSE_SECONDS = 30.0
 
-OPTIONAL = ("device_authorization_endpoint",)
+OPTIONAL = ("device_authorization_endpoint", "revocation_endpoint", "end_session_endpoint")
 """Addresses that an IAM need not have."""
 
 
@@ -34,6 +34,10 @@ class Metadata:
     userinfo_endpoint: str
     jwks_uri: str
     device_authorization_endpoint: str = ""
+    revocation_endpoint: str = ""
+    end_session_endpoint: str = ""
+    says_who: bool = False
+    """Whether the issuer names itself in the answer to a login (RFC 9207)."""
 
 
 def read_metadata(found: dict[str, Any], issuer: str) -> Metadata:
@@ -53,7 +57,8 @@ def read_metadata(found: dict[str, Any], issuer: str) -> Metadata:
     if wrong:
         raise Unavailable(f"The discovery document of {issuer} has no address as {', '.join(wrong)}.")
     optional = [name for name in OPTIONAL if _is_address(found.get(name))]
-    return Metadata(issuer, **{name: found[name] for name in (*names, *optional)})
+    says_who = found.get("authorization_response_iss_parameter_supported") is True
+    return Metadata(issuer, **{name: found[name] for name in (*names, *optional)}, says_who=says_who)
 
 
 def _is_address(found: object) -> bool:

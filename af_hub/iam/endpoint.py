@@ -140,6 +140,19 @@ class IAMClient:
         """
         return await self._ask(SECONDS, grant_type=DEVICE_GRANT, device_code=device_code)
 
+    async def revoke(self, refresh_token: str) -> bool:
+        """Tell the IAM that nobody needs this refresh token any more (RFC 7009); False when it has no place for that.
+
+        Raises
+        ------
+        Unavailable
+            When it does not answer, or does not want to hear it.
+        """
+        url = (await self.discovery.metadata()).revocation_endpoint
+        if url:
+            await self._post(url, SECONDS, {"token": refresh_token, "token_type_hint": "refresh_token"})
+        return bool(url)
+
     async def userinfo(self, access_token: str) -> dict[str, Any]:
         """What the IAM says about the token's owner (OpenID Connect Core 1.0, section 5.3)."""
         metadata = await self.discovery.metadata()

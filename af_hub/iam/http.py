@@ -97,6 +97,8 @@ def read_answer(host: str, status: int, body: bytes, bare: bool = True, pause: f
     error = found.get("error") if isinstance(found, dict) else None
     if status == 200 and isinstance(found, dict):
         return found
+    if status == 200 and not bare and not body:
+        return {}  # so a revocation is answered (RFC 7009, section 2.2)
     if status == 200:
         raise IAMAway(f"The IAM ({host}) gives an answer that is no JSON object.")
     if status < 500 and (error in ENDED or (bare and status == 401 and error not in HUB_REFUSED)):
