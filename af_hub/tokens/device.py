@@ -10,8 +10,8 @@ gets a token of the hub alone, with all that its owner may do, for a day or so. 
 has enrolled them, as at a login with a browser. Who asks is nobody yet, so both are open to everybody; how many may wait at a time is bounded, in
 all and for each address, and the IAM is asked no more often than it wants.
 
-400 the request is wrong; 403 the policy does not let this person in; 404 no such wait, or the hub was restarted since; 410 the person said no, or nobody
-said anything in time; 429 too many wait already; 503 the IAM does not answer, and the wait goes on.
+400 the request is wrong; 403 the policy does not let this person in; 404 this hub does no such logins; 410 the person said no, nobody said anything in
+time, the token was given already, or the hub was restarted since; 429 too many wait already; 503 the IAM does not answer, and the wait goes on.
 """
 
 import asyncio
@@ -185,10 +185,10 @@ class PollHandler(DeviceHandler):
         source = self.source
         wait = source.waits.find(key, self.body("secret").get("secret", ""))
         if wait is None:
-            raise web.HTTPError(404, "No login waits under this id. Begin again.")
+            raise web.HTTPError(410, "No login waits under this id. Begin again.")
         async with wait.asking:
             if source.waits.find(key, wait.secret) is None:
-                raise web.HTTPError(404, "This login is done. Begin again.")
+                raise web.HTTPError(410, "This login is done. Begin again.")
             model = await self._login(key, wait) if source.waits.may_ask(wait) else None
             if model is None:
                 self.set_status(202)

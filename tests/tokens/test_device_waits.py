@@ -1,0 +1,74 @@
+"""How many logins by code may wait, for how long, and how often the IAM is asked."""
+
+import pytest
+
+from af_hub.iam.device import DeviceStart
+from af_hub.iam.discovery import Discovery
+from af_hub.iam.endpoint import IAMClient
+from af_hub.tokens.device import MOST_IN_ALL, MOST_OF_ONE, SLOWER_SECONDS, Waits, said_no
+
+START = DeviceStart("d" * 43, "BCDF-GHJK", "https://iam.test/device", "", seconds=600, interval=5)
+CLIENT = IAMClient(Discovery("https://iam.test/", "https://iam.test/.well-known"), "hub", "s3cret")
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def waits(clock: Clock) -> Waits:
+    return Waits(clock)
+
+
+def test_room_is_bounded_for_each_and_in_all(waits: Waits, clock: Clock) -> None:
+    for _ in range(MOST_OF_ONE):
+        assert waits.has_room("a")
+        waits.begin(START, CLIENT, "a", "")
+    assert not waits.has_room("a") and waits.has_room("b")
+    for number in range(MOST_IN_ALL - MOST_OF_ONE):
+        waits.begin(START, CLIENT, str(number), "")
+    assert not waits.has_room("b")
+    clock.now += 600
+    assert waits.has_room("a") and waits.has_room("b")
+
+
+def test_the_secret_opens_it_and_only_in_time(waits: Waits, clock: Clock) -> None:
+    key, wait = waits.begin(START, CLIENT, "a", "laptop")
+    assert waits.find(key, wait.secret) is wait and wait.secret not in repr(wait)
+    for wrong in "", wait.secret[:-1], wait.secret + "x", "\ud800":
+        assert waits.find(key, wrong) is None
+    assert waits.find("0" * 16, wait.secret) is None
+    clock.now += 600
+    assert waits.find(key, wait.secret) is None
+
+
+def test_it_is_over_once(waits: Waits) -> None:
+    key, wait = waits.begin(START, CLIENT, "a", "")
+    waits.end(key)
+    waits.end(key)
+    assert waits.find(key, wait.secret) is None
+
+
+def test_the_iam_is_asked_as_often_as_it_wants(waits: Waits, clock: Clock) -> None:
+    _, wait = waits.begin(START, CLIENT, "a", "")
+    assert not waits.may_ask(wait)
+    clock.now += 5
+    assert waits.may_ask(wait) and not waits.may_ask(wait), "of many who come, one asks"
+    waits.slow_down(wait)
+    clock.now += 5
+    assert not waits.may_ask(wait)
+    clock.now += SLOWER_SECONDS
+    assert waits.may_ask(wait)
+
+
+@pytest.mark.parametrize("code", ["access_denied", "expired_token", "", "nonsense"])
+def test_every_end_has_a_sentence(code: str) -> None:
+    assert said_no(code).endswith(".")
