@@ -42,7 +42,7 @@ from af_hub.session.xrootd import PLUGIN_CONFIGURATION, PLUGIN_FILE, xrootd_envi
 from af_hub.testing.condor import RealPool
 from af_hub.testing.condor_prefix import find_condor
 from af_hub.testing.hub import FACILITY, HubPlan, hub_daemon, hub_listens, hub_serves, iam_daemon, proxy_daemon
-from af_hub.testing.iam import ISSUER
+from af_hub.testing.iam_authority import ISSUER
 from af_hub.testing.process import Daemon, free_port, hold_port
 from af_hub.testing.xrootd import Cache, Origin, xrootd_folder
 

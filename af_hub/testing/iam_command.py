@@ -5,7 +5,8 @@ import asyncio
 from pathlib import Path
 
 from af_hub.ready import say_ready
-from af_hub.testing.iam import ISSUER, DemoIAM
+from af_hub.testing.iam import DemoIAM
+from af_hub.testing.iam_authority import ISSUER
 from af_hub.testing.iam_faults import read_fault
 from af_hub.testing.iam_oauth import read_clients, read_users
 
