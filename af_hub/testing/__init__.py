@@ -2,6 +2,6 @@
 
 Read in this order: process (start, wait, stop), require (skip or fail), browser (log in as people do); debian (programs of others); then
 a module for each part: iam (with iam_authority, iam_login, iam_device, iam_endpoint, iam_exchange, iam_inspection, iam_scim, iam_oauth, iam_tokens,
-iam_page, iam_state, iam_faults, iam_command), hub, forwarder, condor (with condor_prefix, condor_files, keeper), xrootd; fake_hub and
+iam_page, iam_state, iam_faults, iam_command), hub, forwarder, condor (with condor_prefix, condor_files, condor_person, keeper), xrootd; fake_hub and
 fake_site, what a controller talks to; plugin, the fixtures.
 """

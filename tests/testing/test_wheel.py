@@ -113,6 +113,7 @@ def test_testing_extra_asks_for_all_that_it_loads(elsewhere: Path) -> None:
     [
         "test_login.py",
         pytest.param("test_af_hub.py", marks=pytest.mark.long),
+        pytest.param("test_pool.py", marks=pytest.mark.long),
     ],
 )
 def test_example_of_another_hub(elsewhere: Path, tmp_path: Path, file: str) -> None:
