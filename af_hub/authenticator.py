@@ -24,23 +24,27 @@ from jupyterhub.utils import url_path_join
 from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthenticator, OAuthLoginHandler
 from tornado import web
 from traitlets import Any as AnyTrait
-from traitlets import Dict, Integer, TraitError, Unicode, default, validate
+from traitlets import Bool, Dict, Integer, TraitError, Unicode, default, validate
 
 from af_hub.errors import AFError, LoginRequired, PolicyError, Refused, Unavailable
 from af_hub.iam.claims import Claims, read_claims
-from af_hub.iam.discovery import Discovery, Metadata
+from af_hub.iam.clients import IAMClients
+from af_hub.iam.discovery import Metadata
 from af_hub.iam.endpoint import IAMClient, TokenAnswer
 from af_hub.policy.audit import change_line, decision_line
 from af_hub.policy.decide import Rights, decide
 from af_hub.policy.load import PolicyFile, policy_file
-from af_hub.policy.model import Policy, Tokens
+from af_hub.policy.model import Policy
 from af_hub.policy.pages import HANDLERS as PAGES
 from af_hub.policy.refusals import blocked, no_account
 from af_hub.policy.watch import keep_current
+from af_hub.signout import IAMLogoutHandler
+from af_hub.tokens import metrics
 from af_hub.tokens.device import DEVICE_HANDLERS, Waits
 from af_hub.tokens.endpoint import HANDLERS
 from af_hub.tokens.keeper import Purpose, TokenKeeper
 from af_hub.tokens.lifetime import AccessToken
+from af_hub.tokens.notice import LoginState, Notice, login_notice
 from af_hub.tokens.store import Store
 
 audit = logging.getLogger("af_hub.audit")
@@ -69,8 +73,9 @@ def nonce_of(code_verifier: str) -> str:
 
 
 class IAMLoginHandler(OAuthLoginHandler):  # type: ignore[misc]
-    """Sends the browser to the IAM's page, with a nonce."""
+    """Sends the browser to the page of one of the IAMs, with a nonce."""
 
+    _client: IAMClient
     _metadata: Metadata
     _verifier: str
 
@@ -83,18 +88,31 @@ class IAMLoginHandler(OAuthLoginHandler):  # type: ignore[misc]
         return self._verifier, challenge
 
     def authorize_redirect(self, *, extra_params: dict[str, str], **others: Any) -> None:
-        """Add the nonce to what oauthenticator asks for."""
+        """Add the nonce to what oauthenticator asks for, and ask as the client of this IAM."""
+        others |= {"client_id": self._client.client_id, "scope": self.authenticator.scopes_for(self._metadata.issuer)}
         super().authorize_redirect(extra_params={**extra_params, "nonce": nonce_of(self._verifier)}, **others)
+
+    def set_state_cookie(self, state_cookie_value: str) -> None:
+        """Keep in the signed cookie, too, which IAM the browser is sent to: its answer counts for no other."""
+        state = {**_state(state_cookie_value), "issuer": self._metadata.issuer}
+        super().set_state_cookie(base64.urlsafe_b64encode(json.dumps(state).encode()).decode())
 
     async def get(self) -> None:
         """Begin a login; at the address that the IAM sends the browser back to, since cookies are good for one address only."""
         own = urlsplit(self.authenticator.oauth_callback_url)
         if own.netloc and self.request.host.lower() != own.netloc.lower() and not self.get_argument(OTHER_HOST, ""):
-            query = urlencode({"next": self.get_argument("next", ""), OTHER_HOST: "1"})
+            given = {name: self.get_argument(name, "") for name in ("next", "issuer")}
+            query = urlencode({**given, OTHER_HOST: "1"})
             self.redirect(f"{own.scheme}://{own.netloc}{self.request.path}?{query}")
             return
         try:
-            self._metadata = await self.authenticator.client.discovery.metadata(FRESH_SECONDS)
+            asked = self.get_argument("issuer", "") or self.authenticator.issuer_of(self.current_user)
+            self._client = self.authenticator.clients.named(asked)
+            self._metadata = await self._client.discovery.metadata(FRESH_SECONDS)
+        except Refused:  # none, or another than there are: the login page has the choice
+            query = urlencode({"next": self.get_argument("next", "")})
+            self.redirect(f"{url_path_join(self.hub.base_url, 'login')}?{query}")
+            return
         except Unavailable as error:
             raise self.authenticator.no_iam(error) from error
         super().get()
@@ -125,14 +143,25 @@ class IAMCallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
                 "Nothing has changed; sign in again.",
                 reason=STOPPED,
             )
+        if (says := self.get_argument("iss", "")) and says != self.issuer:
+            self.log.error("an answer of %.200r came to a login at %.200r", says, self.issuer)
+            raise web.HTTPError(
+                400, "The answer came from another IAM than the one that you chose. Sign in again.", reason=STOPPED
+            )
         if error := self.get_argument("error", ""):
             self._refuse(error)
         if not self.get_argument("code", ""):
             raise web.HTTPError(400, "The IAM sent you back without an answer. Sign in again.", reason=STOPPED)
 
+    @property
+    def issuer(self) -> str:
+        """Which IAM this browser was sent to, as its signed cookie says."""
+        return str(_state(self.get_state_cookie()).get("issuer") or "")
+
     def _is_ours(self) -> bool:
         """Whether the state in the address is the one in this browser's signed cookie (RFC 6749, section 10.12)."""
-        states = [_state_id(state) for state in (self.get_state_cookie(), self.get_argument("state", ""))]
+        packed = self.get_state_cookie(), self.get_argument("state", "")
+        states = [str(_state(state).get("state_id") or "") for state in packed]
         return bool(states[0]) and states[0] == states[1]
 
     def _refuse(self, error: str) -> NoReturn:
@@ -158,13 +187,13 @@ class IAMCallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]
             self.log.error("login failed at %s", self.request.path, exc_info=(kind, error, trace))
 
 
-def _state_id(packed: str) -> str:
-    """The id in oauthenticator's packed state; empty when it is none."""
+def _state(packed: str) -> dict[str, Any]:
+    """What is in oauthenticator's packed state; nothing when it is none."""
     try:
         found = json.loads(base64.urlsafe_b64decode(packed))
     except (ValueError, RecursionError):
-        return ""
-    return str(found.get("state_id") or "") if isinstance(found, dict) else ""
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
@@ -172,6 +201,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
 
     login_handler = IAMLoginHandler
     callback_handler = IAMCallbackHandler
+    logout_handler = IAMLogoutHandler
 
     policy_file = Unicode(
         "facility.yaml",
@@ -243,9 +273,39 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         """,
     ).tag(config=True)
 
+    revoke_at_logout = Bool(
+        False,
+        help="""
+        Whether signing out of the hub ends the person's login at the IAM for the hub too: the refresh token is revoked there and
+        forgotten here.
+
+        Then sessions and Dask clusters that still run get no fresh access tokens, and read no protected data within the hour, until the
+        person logs in again. Without it they go on as if nothing had happened, since closing a browser is no reason to end a
+        night's work.
+
+        Example, for a place with shared screens and short work::
+
+            c.IAMAuthenticator.revoke_at_logout = True
+        """,
+    ).tag(config=True)
+
+    parallel_requests = Integer(
+        8,
+        min=1,
+        max=64,
+        help="""
+        How many requests for tokens and groups the hub has at all IAMs together, at one time. It bounds what a restart of the hub, or the end of an
+        outage, does to an IAM.
+
+        Example, for an IAM that serves many::
+
+            c.IAMAuthenticator.parallel_requests = 16
+        """,
+    ).tag(config=True)
+
     waits = AnyTrait(help="Logins by code that are under way.")
     policy_source = AnyTrait(help="The PolicyFile in force.")
-    client = AnyTrait(help="The hub as a client of the IAM.")
+    clients = AnyTrait(help="The hub as a client of each issuer.")
     keeper = AnyTrait(help="The TokenKeeper.")
 
     @default("waits")
@@ -256,21 +316,22 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
     def _default_policy_source(self) -> PolicyFile:
         return policy_file(self.policy_file)
 
-    @default("client")
-    def _default_client(self) -> IAMClient:
-        issuers = self.policy.issuers
-        if len(issuers) != 1:
-            raise PolicyError(f"{self.policy_file} names {len(issuers)} issuers; the hub logs in through exactly one")
-        discovery = Discovery(issuers[0].issuer, issuers[0].discovery_url)
-        return IAMClient(discovery, self.client_id, self.client_secret)
+    @default("clients")
+    def _default_clients(self) -> IAMClients:
+        return IAMClients(lambda: self.policy, self.client_id, self.client_secret)
 
     @default("keeper")
     def _default_keeper(self) -> TokenKeeper:
         keys = [Fernet(base64.urlsafe_b64encode(key)) for key in CryptKeeper.instance().keys]
         if not keys:
-            raise PolicyError("the token keeper has no key: set c.CryptKeeper.keys, or JUPYTERHUB_CRYPT_KEY")
-        clients = {self.client.discovery.issuer: self.client}
-        return TokenKeeper(Store(Path(self.database), keys), clients, self._session_purpose)
+            raise PolicyError(
+                "the token keeper has no key: `af-hub keys new` makes one in the file that AF_CRYPT_KEY_FILE names; "
+                "else set c.CryptKeeper.keys, or JUPYTERHUB_CRYPT_KEY"
+            )
+        store = Store(Path(self.database), keys)
+        if resealed := store.reseal():
+            self.log.info("tokens of %d people are sealed with the first key now", resealed)
+        return TokenKeeper(store, self.clients, self._session_purpose, parallel=self.parallel_requests)
 
     @default("client_secret")
     def _default_client_secret(self) -> str:
@@ -278,7 +339,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
 
     @default("scope")
     def _default_scope(self) -> list[str]:
-        return list(dict.fromkeys([*self._tokens.session.scopes, *self._tokens.condor.scopes, "offline_access"]))
+        return self.scopes_for(self.policy.issuers[0].issuer)
 
     @default("login_service")
     def _default_login_service(self) -> str:
@@ -317,10 +378,50 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         """What sessions of this issuer's people get, by the policy in force."""
         return Purpose(" ".join(self.policy.tokens_of(issuer).session.scopes))
 
-    @property
-    def _tokens(self) -> Tokens:
-        """Which tokens the policy wants for people of the issuer."""
-        return self.policy.tokens_of(self.policy.issuers[0].issuer)
+    def scopes_for(self, issuer: str) -> list[str]:
+        """What a login at this issuer asks for: all that its people's tokens may ever need."""
+        tokens = self.policy.tokens_of(issuer)
+        storage = tokens.storage.scopes if tokens.storage and tokens.storage.by != "hub" else []
+        return list(dict.fromkeys([*tokens.session.scopes, *tokens.condor.scopes, *storage, "offline_access"]))
+
+    def notices(self, user: User | None) -> list[Notice]:
+        """What this user reads at the head of each page of the hub."""
+        now = time.time()
+        found = [Notice(one.text, one.level) for one in self.policy.announced(now)]
+        notice = login_notice(self.login_state(user.name), now) if user and self.keeper.record(user.name) else None
+        return [*found, notice] if notice else found
+
+    def issuer_of(self, user: User | None) -> str:
+        """The name of the issuer of somebody who is logged in; empty for others."""
+        record = self.keeper.record(user.name) if user else None
+        issuer = self.policy.issuer(record.claims.issuer) if record else None
+        return issuer.name if issuer else ""
+
+    def login_state(self, username: str) -> LoginState:
+        """What the keeper knows of this user's login."""
+        keeper: TokenKeeper = self.keeper
+        return LoginState(
+            keeper.logged_in(username),
+            keeper.login_ends(username),
+            keeper.token_ends(username),
+            keeper.trouble(username),
+        )
+
+    async def forget(self, username: str) -> None:
+        """Keep nothing for this user any more, and tell the IAM so in the background."""
+        record = self.keeper.record(username)
+        refresh_token = await self.keeper.end(username)
+        if record and refresh_token and record.claims.issuer in self.clients:
+            self._revoking = asyncio.create_task(self._revoke(record.claims, refresh_token))
+
+    async def _revoke(self, claims: Claims, refresh_token: str) -> None:
+        try:
+            if not await self.clients[claims.issuer].revoke(refresh_token):
+                self.log.warning(
+                    "%s has no place to revoke tokens; what %s had there stays", claims.issuer, claims.username
+                )
+        except AFError as error:
+            self.log.warning("the refresh token of %s is forgotten here, but not revoked: %s", claims.username, error)
 
     def get_handlers(self, app: Any) -> list[tuple[str, type[BaseHandler]]]:
         """Our endpoint beside oauthenticator's; JupyterHub asks once, when its loop runs, so the keeper begins here."""
@@ -330,6 +431,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         loop = asyncio.get_running_loop()
         self._keeping = loop.create_task(self.keeper.keep_fresh(), name="token keeper")
         self._looking = loop.create_task(keep_current(self.policy_source), name="policy")
+        metrics.publish(self.keeper.standings)
         return [*super().get_handlers(app), *HANDLERS, *DEVICE_HANDLERS, *PAGES]
 
     async def authenticate(self, handler: BaseHandler, data: object = None, **_: object) -> dict[str, Any]:
@@ -368,13 +470,19 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
     async def _sign_in(self, handler: BaseHandler) -> tuple[Claims, Rights]:
         params = self.build_access_tokens_request_params(handler)
         verifier = params["code_verifier"]
+        if handler.issuer not in self.clients:
+            raise Refused("The IAM that you chose is no longer one of this facility. Sign in again.")
+        client: IAMClient = self.clients[handler.issuer]
+        if client.discovery.says_who and not handler.get_argument("iss", ""):
+            raise Refused("The answer does not say which IAM it is from, though it should (RFC 9207). Sign in again.")
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
-                answer = await self.client.redeem(params["code"], params["redirect_uri"], verifier)
-                found = await self.client.person(answer, nonce_of(verifier))
+                with metrics.request(client.discovery.issuer, "redeem"):
+                    answer = await client.redeem(params["code"], params["redirect_uri"], verifier)
+                found = await client.person(answer, nonce_of(verifier))
         except TimeoutError as error:
             raise Unavailable(f"The IAM takes more than {LOGIN_SECONDS:g} seconds for a login.") from error
-        return await self._admit(self.client, found, answer)
+        return await self._admit(client, found, answer)
 
     async def _admit(self, client: IAMClient, found: dict[str, Any], answer: TokenAnswer) -> tuple[Claims, Rights]:
         """Let in whom the IAM has told us, if the policy does, and keep their tokens from now on."""
@@ -387,7 +495,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
             raise Unavailable(
                 "The IAM gave no refresh token; its client for the hub must allow the scope offline_access."
             )
-        return await self.keeper.enrol(claims, answer.refresh_token), rights
+        return await self.keeper.enrol(claims, answer.refresh_token, answer.ends_at), rights
 
     def device_client(self, issuer: str) -> IAMClient:
         """The hub's client at the issuer of this name, or at the only one; for logins by code.
@@ -397,10 +505,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         Refused
             When there is none of that name.
         """
-        names = [one.name for one in self.policy.issuers]
-        if issuer and issuer not in names:
-            raise Refused(f"No issuer is called {issuer!r:.80} here; wanted one of {', '.join(names)}.")
-        client: IAMClient = self.client
+        client: IAMClient = self.clients.named(issuer)
         return client
 
     async def device_login(self, client: IAMClient, device_code: str) -> dict[str, Any]:
@@ -503,6 +608,8 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         return self._decide(claims), claims
 
     def _decide(self, claims: Claims) -> Rights:
+        if claims.issuer not in self.clients:
+            return Rights(login=False, refusal=f"facility.yaml names the IAM {claims.issuer} no longer.")
         if claims.username in self.blocked_users:
             return Rights(login=False, refusal=blocked(self.policy, claims.username))
         return decide(self.policy, claims, time.time())

@@ -8,7 +8,7 @@ AF_STATE_DIR                folder of mode 0700 for the hub's databases and cook
 AF_FACILITY_FILE            ``facility.yaml``; the environment also holds what its ``${NAME}`` name, such as AF_IAM_DISCOVERY, AF_IMAGES
 AF_IAM_CLIENT_ID            the hub's client at the IAM; its redirect URI there is ``<AF_PUBLIC_URL>hub/oauth_callback``
 AF_IAM_CLIENT_SECRET_FILE   its secret
-AF_CRYPT_KEY_FILE           keys of 32 bytes in hex, one a line; the first one seals tokens, all of them open
+AF_CRYPT_KEY_FILE           keys of 32 bytes in hex, one a line; the first one seals tokens, all of them open; ``af-hub keys new`` makes it
 AF_CONTROLLER_URL           where the proxy finds the controller: ``http://127.0.0.1:8500``
 AF_CONTROLLER_TOKEN_FILE    its token at the hub
 AF_HUB_URL                  where the hub itself listens and the proxy finds it: ``http://127.0.0.1:8081``
@@ -25,11 +25,13 @@ import sys
 from pathlib import Path
 
 import bcrypt
+from jupyterhub.app import JupyterHub
 
 from af_hub.authenticator import ADMINS, IAMAuthenticator
 from af_hub.errors import PolicyError
 from af_hub.policy.load import policy_file
 from af_hub.tokens.endpoint import PEOPLE_READ, TOKEN_CONDOR, TOKEN_READ
+from af_hub.tokens.keys import read_keys
 
 c = get_config()  # noqa: F821
 
@@ -55,7 +57,17 @@ try:
 except PolicyError as error:
     sys.exit(f"The hub does not start without a policy.\n{error}")
 c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
-c.JupyterHub.template_vars = {"facility": lambda _user: policy.current().facility}
+c.JupyterHub.template_vars = {
+    "facility": lambda _user: policy.current().facility,
+    "issuers": lambda _user: policy.current().issuers,
+    "notices": lambda user: authenticator().notices(user),
+}
+
+
+def authenticator() -> IAMAuthenticator:
+    """The hub's authenticator, which is made after this file was read."""
+    return JupyterHub.instance().authenticator
+
 
 # Login
 c.JupyterHub.authenticator_class = IAMAuthenticator
@@ -64,7 +76,10 @@ c.IAMAuthenticator.client_id = os.environ["AF_IAM_CLIENT_ID"]
 c.IAMAuthenticator.client_secret_file = os.environ["AF_IAM_CLIENT_SECRET_FILE"]
 c.IAMAuthenticator.oauth_callback_url = public_url + "hub/oauth_callback"
 c.IAMAuthenticator.database = str(state / "keeper.sqlite")
-c.CryptKeeper.keys = secret("AF_CRYPT_KEY_FILE").split()
+try:
+    c.CryptKeeper.keys = read_keys(Path(os.environ["AF_CRYPT_KEY_FILE"]))
+except PolicyError as error:
+    sys.exit(f"The hub does not start without keys.\n{error}")
 
 # Sessions
 c.JupyterHub.spawner_class = os.environ.get("AF_SPAWNER", "af_hub.spawner.LocalAFSpawner")

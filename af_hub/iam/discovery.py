@@ -98,6 +98,11 @@ class Discovery:
             self._metadata_at = self._clock()
         return self._metadata
 
+    @property
+    def says_who(self) -> bool:
+        """Whether the issuer names itself in the answer to a login, as far as it has been asked."""
+        return self._metadata is not None and self._metadata.says_who
+
     async def key(self, kid: str) -> jwt.PyJWK:
         """The key that a token's header names.
 

@@ -60,7 +60,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
             tmp_path / "facility.yaml",
             {**nowhere(tmp_path), "AF_PUBLIC_URL": "http://hub.test/", "AF_IAM_DISCOVERY": iam.discovery},
         )
-        yield Bench(iam, IAMAuthenticator(policy_source=policy, client=client, keeper=keeper))
+        yield Bench(iam, IAMAuthenticator(policy_source=policy, keeper=keeper))
 
 
 def browser() -> Any:
@@ -114,6 +114,35 @@ async def test_an_iam_that_is_down_logs_nobody_out(bench: Bench) -> None:
     model = await bench.authenticator.refresh_user(user, browser())
     assert isinstance(model, dict) and model["groups"] == ["/cms", "/cms/itcms"]
     assert (await bench.authenticator.rights_of(user)).login
+
+
+async def test_people_are_told_what_is_wrong_with_their_login(bench: Bench) -> None:
+    user = await bench.log_in("cms-analyst")
+    authenticator = bench.authenticator
+    await authenticator.session_token(user)
+    assert authenticator.notices(user) == [] == authenticator.notices(None)
+    bench.iam.down = True
+    authenticator.keeper._clock = lambda: bench.iam.clock() + 3000
+    await authenticator.session_token(user)
+    [notice] = authenticator.notices(user)
+    assert "cannot be reached" in notice.text and "503" not in notice.text and not notice.log_in
+    bench.iam.recover()
+    bench.iam.revoke("cms-analyst")
+    authenticator.keeper._clock = lambda: bench.iam.clock() + 3300
+    await authenticator.session_token(user)
+    [notice] = authenticator.notices(user)
+    assert notice.log_in and "go on; their access token is good until" in notice.text
+
+
+async def test_issuer_that_the_policy_drops_lets_nobody_in(bench: Bench) -> None:
+    user = await bench.log_in("cms-analyst")
+    assert await bench.authenticator.refresh_user(user, browser())
+    policy = bench.authenticator.policy
+    other = policy.issuers[0].model_copy(update={"issuer": "https://other.test/"})
+    changed = policy.model_copy(update={"issuers": [other]})
+    bench.authenticator.policy_source = SimpleNamespace(current=lambda: changed)
+    assert await bench.authenticator.refresh_user(user, browser()) is False
+    assert await bench.authenticator.refresh_user(user, with_token()) is False
 
 
 async def test_ended_login_ends_the_browsers_but_not_the_session(bench: Bench) -> None:
