@@ -3,11 +3,13 @@
 import io
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from af_hub.client.command import FAILED, NO, NOT_LOGGED_IN, OK, Terminal, run
 from af_hub.testing.hub import RealHub
@@ -46,6 +48,13 @@ class Laptop:
 @pytest.fixture
 def laptop(hub: RealHub, iam: DemoIAM, tmp_path: Path) -> Laptop:
     return Laptop(hub, iam, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def stranger(hub: RealHub) -> Iterator[httpx.Client]:
+    """Somebody without any token."""
+    with httpx.Client(base_url=f"{hub.plan.api_url}/af/") as client:
+        yield client
 
 
 def at_the_page(iam: DemoIAM, username: str) -> Callable[[str], object]:
@@ -115,11 +124,26 @@ def test_iam_without_logins_by_code(laptop: Laptop, failing_iam: DemoIAM) -> Non
         pytest.param("device/0123456789abcdef", None, 410, id="no secret"),
     ],
 )
-def test_requests_of_strangers(hub: RealHub, path: str, body: object, status: int) -> None:
-    answer = httpx.post(f"{hub.plan.api_url}/af/{path}", json=body)
+def test_requests_of_strangers(stranger: httpx.Client, path: str, body: object, status: int) -> None:
+    answer = stranger.post(path, json=body)
     assert answer.status_code == status, answer.text
 
 
-def test_a_page_elsewhere_cannot_begin_a_login(hub: RealHub) -> None:
-    answer = httpx.post(f"{hub.plan.api_url}/af/device", json={}, headers={"Origin": "https://evil.test"})
+@given(
+    st.sampled_from(["device", "device/0123456789abcdef", "device/0", "device/"]),
+    st.binary(max_size=60)
+    | st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda one: st.lists(one)).map(json.dumps)
+    | st.dictionaries(st.sampled_from(["secret", "issuer", "name"]), st.text() | st.integers()).map(json.dumps),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_sent_is_refused_in_order(stranger: httpx.Client, path: str, body: str | bytes) -> None:
+    sent = body.encode() if isinstance(body, str) else body
+    if path == "device":  # nothing that would begin a login, of which there may be only so many
+        sent = b'{"issuer": "nobody", "name": ' + (sent or b'""') + b"}"
+    answer = stranger.post(path, content=sent)
+    assert 400 <= answer.status_code < 500, answer.text
+
+
+def test_a_page_elsewhere_cannot_begin_a_login(stranger: httpx.Client) -> None:
+    answer = stranger.post("device", json={}, headers={"Origin": "https://evil.test"})
     assert answer.status_code == 403
