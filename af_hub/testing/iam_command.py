@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import time
 from pathlib import Path
 
 from af_hub.ready import say_ready
@@ -23,6 +24,7 @@ async def serve(options: argparse.Namespace) -> None:
         algorithm=options.algorithm,
         state=options.state,
         interval=options.interval,
+        clock=lambda: time.time() + options.skew,
     )
     iam.faults = dict(options.fault)
     async with iam:
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument(
         "--interval", type=float, default=5, metavar="SECONDS", help="between questions of the device flow"
     )
+    parser.add_argument("--skew", type=float, default=0, metavar="SECONDS", help="its clock is ahead by so much")
     parser.add_argument("--algorithm", choices=["RS256", "ES256"], default="RS256")
     parser.add_argument(
         "--fault", type=read_fault, action="append", default=[], metavar="ENDPOINT=KIND", help="how an endpoint fails"

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from tornado import web
 
-from af_hub.errors import AFError, ClaimsError, IAMRefused, LoginRequired, Refused, TokenRejected, Unavailable
+from af_hub.errors import AFError, ClaimsError, IAMRefused, LoginRequired, Refused, TokenRejected
 from af_hub.iam.device import PENDING, SLOW_DOWN, DeviceStart
 from af_hub.iam.endpoint import IAMClient
 from af_hub.tokens.endpoint import AFHandler
@@ -160,7 +160,7 @@ class BeginHandler(DeviceHandler):
             start = await client.begin_device(" ".join(source.scope))
         except Refused as error:
             raise web.HTTPError(400, str(error)) from error
-        except Unavailable as error:
+        except AFError as error:
             raise web.HTTPError(503, str(error)) from error
         name = "".join(one for one in asked.get("name", "") if one.isprintable())[:NAME_CHARACTERS]
         key, wait = source.waits.begin(start, client, address, name)

@@ -269,9 +269,10 @@ def test_as_a_program(tmp_path: Path) -> None:
     users = tmp_path / "users.yaml"
     users.write_text("- {username: ada, subject: sub-ada, groups: [/cms]}\n")
     argv = [sys.executable, "-m", "af_hub.testing.iam", "--users", str(users), "--clients", str(clients)]
-    with Daemon("IAM", [*argv, "--ready-fd", "{ready_fd}"], tmp_path / "iam.log") as daemon:
+    with Daemon("IAM", [*argv, "--ready-fd", "{ready_fd}", "--fault", "scim=busy"], tmp_path / "iam.log") as daemon:
         facts = daemon.ready()
         assert httpx.get(facts["discovery"]).json()["issuer"] == facts["issuer"]
+        assert httpx.get(facts["url"] + "scim/Users").status_code == 429
     clients.chmod(0o644)
     assert subprocess.run(argv, capture_output=True, timeout=20, env=dict(os.environ), check=False).returncode != 0
 
