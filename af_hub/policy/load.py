@@ -169,8 +169,9 @@ class PolicyFile:
     Parameters
     ----------
     path
-        The file. It is looked at each time somebody asks; when it has changed it is read once nobody has written to it for a second,
-        so that a half-written one is never taken, whichever way an editor saves.
+        The file. It is looked at each time somebody asks, or, in a process that keeps looking (:mod:`af_hub.policy.watch`), then;
+        when it has changed it is read once nobody has written to it for a second, so that a half-written one is never taken, whichever
+        way an editor saves.
     clock
         Wall clock, in seconds.
 
@@ -191,9 +192,16 @@ class PolicyFile:
         except OSError as error:
             raise unreadable(path, error) from error
         self._policy = read_policy(content, str(path), environ)
+        self.followed = False
 
     def current(self) -> Policy:
-        """The policy in force now; looks at the file each time, which costs some microseconds."""
+        """The policy in force now; looks at the file, which costs some microseconds, unless somebody else does each second."""
+        if not self.followed:
+            self.look()
+        return self._policy
+
+    def look(self) -> None:
+        """Read the file again if it has changed; a large one takes a second, so a process with an event loop does this in a thread."""
         try:
             content = self._file.news()
             if content is not None:
@@ -203,4 +211,3 @@ class PolicyFile:
             log.error("policy kept as it was: %s", unreadable(self.path, error))
         except PolicyError as error:
             log.error("policy kept as it was, since the edit is wrong:\n%s", error)
-        return self._policy

@@ -13,8 +13,8 @@ import yaml
 
 from af_hub.errors import PolicyError
 
-MOST_CHARACTERS = 2**20
-MOST_VALUES = 50_000
+MOST_CHARACTERS = 2**21
+MOST_VALUES = 200_000
 DEEPEST = 20
 
 Place = tuple[str | int, ...]
@@ -74,6 +74,7 @@ def read_document(text: str, name: str) -> Document:
             f"{name}: found {len(text)} characters, wanted at most {MOST_CHARACTERS}; is it another file?"
         )
     try:
+        _refuse_depth(text, name)
         loader = _Loader(text)
         tree = loader.get_single_node()
         if not isinstance(tree, yaml.MappingNode):
@@ -83,31 +84,12 @@ def read_document(text: str, name: str) -> Document:
             raise PolicyError(f"{name}: found more than {MOST_VALUES} values once aliases are put in; write fewer `*`")
         mistakes = (*_double_keys(tree, ()), *_contradictions(tree, ()))
         return Document(loader.construct_document(tree), tree, mistakes)
-    except yaml.MarkedYAMLError as error:
-        raise PolicyError(_no_yaml(error, text, name)) from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise PolicyError(
-            f"{name}, line {line}: found the character U+{int(error.character):04X}, which YAML does not allow; take it out"
-        ) from error
+    except (yaml.YAMLError, UnicodeEncodeError) as error:
+        raise PolicyError(_no_yaml(_plainer(error, text), text, name)) from error
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe one, which also refuses endless depth, and names the place of a scalar that it cannot read."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """As PyYAML's, which calls itself for what is inside."""
-        self.depth += 1
-        if self.depth > DEEPEST:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, f"more than {DEEPEST} parts inside each other", mark)
-        try:
-            node: yaml.Node | None = super().compose_node(parent, index)
-            return node
-        finally:
-            self.depth -= 1
+class _Loader(yaml.CSafeLoader):
+    """PyYAML's safe one with libyaml, seven times as quick as without, which also names the place of a scalar that it cannot read."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """As PyYAML's, whose readers of numbers and dates let other exceptions through (`2026-99-99`, `0b`)."""
@@ -120,13 +102,44 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 
+def _refuse_depth(text: str, name: str) -> None:
+    """Look for endless depth before a tree is made, since libyaml's composer calls itself for each level and would end the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            where = f"{name}, line {event.start_mark.line + 1}" if event.start_mark else name
+            raise PolicyError(
+                f"{where}: found more than {DEEPEST} parts inside each other, wanted fewer; is it another file?"
+            )
+
+
 def _no_keys(tree: yaml.Node | None) -> str:
     if tree is None:
         return "found an empty file"
     return "found a list" if isinstance(tree, yaml.SequenceNode) else "found a text without keys"
 
 
-def _no_yaml(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
+def _plainer(error: Exception, text: str) -> Exception:
+    """What PyYAML without libyaml says of the same text, where it complains too: it knows better where a bracket was opened."""
+    try:
+        for _ in yaml.parse(text, Loader=yaml.SafeLoader):
+            pass
+    except yaml.YAMLError as found:
+        return found
+    return error
+
+
+def _no_yaml(error: Exception, text: str, name: str) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        character = error.character if isinstance(error.character, int) else ord(error.character)
+        return f"{name}, line {line}: found the character U+{character:04X}, which YAML does not allow; take it out"
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return f"{name}: no YAML ({type(error).__name__}); save the file in UTF-8"
     rows = text.splitlines()
     mark = error.problem_mark or error.context_mark
     if mark and error.context_mark and mark.line >= len(rows) - 1:

@@ -18,9 +18,14 @@ LOOK_SECONDS = 1.0
 async def keep_current(file: PolicyFile, seconds: float = LOOK_SECONDS) -> None:
     """Look at the file for as long as the process runs."""
     overrides = OverrideLog()
-    while True:
-        try:
-            overrides.look(file.current(), time.time())
-        except Exception:
-            log.exception("the policy could not be looked at")  # it is kept, and looked at again
-        await asyncio.sleep(seconds)
+    file.followed = True
+    try:
+        while True:
+            try:
+                await asyncio.to_thread(file.look)
+                overrides.look(file.current(), time.time())
+            except Exception:
+                log.exception("the policy could not be looked at")  # it is kept, and looked at again
+            await asyncio.sleep(seconds)
+    finally:
+        file.followed = False
