@@ -382,7 +382,8 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         """What a login at this issuer asks for: all that its people's tokens may ever need."""
         tokens = self.policy.tokens_of(issuer)
         storage = tokens.storage.scopes if tokens.storage and tokens.storage.by != "hub" else []
-        return list(dict.fromkeys([*tokens.session.scopes, *tokens.condor.scopes, *storage, "offline_access"]))
+        condor = tokens.condor.scopes if tokens.condor.by != "hub" else []
+        return list(dict.fromkeys([*tokens.session.scopes, *condor, *storage, "offline_access"]))
 
     def notices(self, user: User | None) -> list[Notice]:
         """What this user reads at the head of each page of the hub."""

@@ -2,7 +2,7 @@
 
 Both are read when first needed and kept; at the beginning of a login the addresses are asked for again, since the browser is about to be
 sent to one of them, and a browser says of a dead IAM only that it cannot be reached. Keys are read again when a token names one that we do not know, but not more often than once
-in ``PAUSE_SECONDS``, so that forged key ids cannot make us storm the IAM. Whoever cannot be reached is asked again at the next call.
+in ``PAUSE_SECONDS``, and after ``KEYS_SECONDS``, so that forged key ids cannot make us storm the IAM. Whoever cannot be reached is asked again at the next call.
 """
 
 import asyncio
@@ -19,6 +19,9 @@ from af_hub.iam.http import fetch
 from af_hub.iam.idtoken import ALGORITHMS
 
 PAUSE_SECONDS = 30.0
+
+KEYS_SECONDS = 6 * 3600.0
+"""How long keys are trusted without looking whether the issuer still publishes them (WLCG token profile 1.3)."""
 
 OPTIONAL = ("device_authorization_endpoint", "revocation_endpoint", "end_session_endpoint")
 """Addresses that an IAM need not have."""
@@ -104,17 +107,20 @@ class Discovery:
         return self._metadata is not None and self._metadata.says_who
 
     async def key(self, kid: str) -> jwt.PyJWK:
-        """The key that a token's header names.
+        """The key that a token's header names; the issuer's only one when it names none (OpenID Connect Core 1.0, section 10.1).
 
         Raises
         ------
         TokenRejected
-            When the issuer publishes no such key.
+            When the issuer publishes no such key, or several and none is named.
         """
         jwks_uri = (await self.metadata()).jwks_uri
-        if kid not in self._keys and (self._may_ask() or jwks_uri in self._asking):
+        wanted = kid not in self._keys or self._keys_are_old()
+        if wanted and (self._may_ask() or jwks_uri in self._asking):
             self._keys_asked_at = self._clock()
             self._keys = read_keys(await self._ask(jwks_uri))
+        if not kid and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
         if kid not in self._keys:
             raise TokenRejected(f"the token is signed with a key that {self.issuer} does not publish")
         return self._keys[kid]
@@ -130,6 +136,9 @@ class Discovery:
         del self._asking[url]
         if not task.cancelled():
             task.exception()  # seen, even when whoever asked has gone
+
+    def _keys_are_old(self) -> bool:
+        return self._keys_asked_at is None or self._clock() - self._keys_asked_at >= KEYS_SECONDS
 
     def _may_ask(self) -> bool:
         return not self._keys or self._keys_asked_at is None or self._clock() - self._keys_asked_at >= self._pause

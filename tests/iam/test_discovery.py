@@ -46,6 +46,27 @@ async def test_keys_are_asked_for_again_when_one_is_unknown_but_not_for_each_for
         assert iam.asked == ["jwk", "jwk"]
 
 
+async def test_keys_that_the_issuer_withdrew_are_good_for_some_hours_at_most() -> None:
+    clock = Clock()
+    async with DemoIAM([], []) as iam:
+        discovery = Discovery(iam.issuer, iam.discovery, clock)
+        withdrawn = iam.keys.kids["RS256"]
+        assert await discovery.key(withdrawn)
+        iam.rotate_keys(keep=False)
+        clock.now += 6 * 3600
+        with pytest.raises(TokenRejected):
+            await discovery.key(withdrawn)
+
+
+async def test_token_that_names_no_key_is_of_the_only_one_or_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with DemoIAM([], []) as iam:
+        with pytest.raises(TokenRejected):
+            await Discovery(iam.issuer, iam.discovery).key("")
+        one = iam.keys.published()["keys"][:1]
+        monkeypatch.setattr(iam.keys, "published", lambda: {"keys": one})
+        assert (await Discovery(iam.issuer, iam.discovery).key("")).key_id == one[0]["kid"]
+
+
 async def test_an_iam_that_was_down_is_asked_again() -> None:
     async with DemoIAM([], []) as iam:
         discovery = Discovery(iam.issuer, iam.discovery)
