@@ -20,7 +20,8 @@ button:focus-visible { outline: 3px solid #1a5fb4; outline-offset: 2px; }
 button strong { display: block; font-size: 1.15rem; }
 button span { display: block; }
 code { overflow-wrap: anywhere; }
-input { width: 100%; box-sizing: border-box; padding: .8rem 1rem; font: 1.4rem ui-monospace, monospace; letter-spacing: .15em;
+label { display: block; margin: 1.5rem 0 .75rem; }
+input { width: 100%; margin: .5rem 0 0; box-sizing: border-box; padding: .8rem 1rem; font: 1.4rem ui-monospace, monospace; letter-spacing: .15em;
   border: 1px solid #8a8f98; border-radius: .6rem; background: transparent; color: inherit; }
 input:focus-visible { outline: 3px solid #1a5fb4; outline-offset: 2px; }
 """
@@ -69,9 +70,9 @@ def code_form(code: str, problem: str = "") -> str:
     """Where somebody types the code that a program shows."""
     told = f'<p role="alert"><strong>{html.escape(problem)}</strong></p>' if problem else ""
     return (
-        f'{told}<form method="post" action="/device/verify"><p><label for="user_code">The code that the program shows you</label></p>'
-        f'<p><input id="user_code" name="user_code" value="{html.escape(code)}" autocomplete="off" autocapitalize="characters" '
-        'spellcheck="false" required></p><button><strong>Go on</strong></button></form>'
+        f'{told}<form method="post" action="/device/verify"><label>The code that the program shows you<input id="user_code" name="user_code" '
+        f'value="{html.escape(code)}" autocomplete="off" autocapitalize="characters" spellcheck="false" required></label>'
+        "<button><strong>Go on</strong></button></form>"
     )
 
 
