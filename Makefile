@@ -13,7 +13,7 @@ endif
 # Tests of worker nodes with accounts run where there are many. Status 5: TEST_ARGS chose none of them.
 TEST_ACCOUNTS = $(BIN)/python -m af_hub.testing.accounts $(BIN)/python -m pytest -q -m accounts $(TEST_ARGS) || test $$? -eq 5
 
-.PHONY: help setup setup-for-tests demo demo-check test test-fast test-long bench bench-tokens lint docs clean
+.PHONY: help setup setup-for-tests demo demo-check test test-fast test-long bench bench-policy bench-tokens lint docs clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ test-long: setup-for-tests   ## the full matrices too
 
 bench: setup         ## figures beside what people know, written into docs; about eight minutes, on a quiet machine
 	@$(AS_USER) $(BIN)/python -m tests.bench --write $(BENCH_ARGS)
+
+bench-policy: .venv/installed   ## how long a decision takes where there are two thousand groups; half a minute
+	@$(BIN)/python -m tests.bench.policy $(BENCH_ARGS)
 
 bench-tokens: .venv/installed   ## a thousand people refresh at one moment, beside plain oauthenticator; about two minutes
 	@$(BIN)/python -m tests.bench.storm --check $(BENCH_ARGS)
