@@ -31,12 +31,13 @@ from af_hub.iam.claims import Claims, read_claims
 from af_hub.iam.clients import IAMClients
 from af_hub.iam.discovery import Metadata
 from af_hub.iam.endpoint import IAMClient, TokenAnswer
+from af_hub.iam.http import UNSIGNED
 from af_hub.policy.audit import change_line, decision_line
 from af_hub.policy.decide import Rights, decide
 from af_hub.policy.load import PolicyFile, policy_file
 from af_hub.policy.model import Policy
 from af_hub.policy.pages import HANDLERS as PAGES
-from af_hub.policy.refusals import blocked, no_account
+from af_hub.policy.refusals import agreement, blocked, no_account, unknown_issuer
 from af_hub.policy.watch import keep_current
 from af_hub.signout import IAMLogoutHandler
 from af_hub.tokens import metrics
@@ -45,6 +46,7 @@ from af_hub.tokens.endpoint import HANDLERS
 from af_hub.tokens.keeper import Purpose, TokenKeeper
 from af_hub.tokens.lifetime import AccessToken
 from af_hub.tokens.notice import LoginState, Notice, login_notice
+from af_hub.tokens.own_pool import POOL_HANDLERS, OwnPool, choose_pool
 from af_hub.tokens.store import Store
 
 audit = logging.getLogger("af_hub.audit")
@@ -405,7 +407,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
             keeper.logged_in(username),
             keeper.login_ends(username),
             keeper.token_ends(username),
-            keeper.trouble(username),
+            self._explained(username, keeper.trouble(username)),
         )
 
     async def forget(self, username: str) -> None:
@@ -433,7 +435,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         self._keeping = loop.create_task(self.keeper.keep_fresh(), name="token keeper")
         self._looking = loop.create_task(keep_current(self.policy_source), name="policy")
         metrics.publish(self.keeper.standings)
-        return [*super().get_handlers(app), *HANDLERS, *DEVICE_HANDLERS, *PAGES]
+        return [*super().get_handlers(app), *HANDLERS, *DEVICE_HANDLERS, *POOL_HANDLERS, *PAGES]
 
     async def authenticate(self, handler: BaseHandler, data: object = None, **_: object) -> dict[str, Any]:
         """The user who comes back from the IAM's page, if the policy lets them in."""
@@ -604,13 +606,40 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         token: AccessToken = await self.keeper.purpose_token(username, Purpose(" ".join(scopes), audiences))
         return token
 
+    async def own_pool(self, username: str, name: str) -> OwnPool:
+        """The pool of this name, or the only one that is open to the person, with a short token for it; for ``af submit``.
+
+        Raises
+        ------
+        Refused
+            When the policy gives this user no condor account, or opens no such pool.
+        LoginRequired, Unavailable
+            As :meth:`TokenKeeper.purpose_token`.
+        """
+        rights, claims = await self._rights(username)
+        if rights.condor is None:
+            raise Refused(rights.refusal or no_account(self.policy))
+        chosen = choose_pool(self.policy, rights, name)
+        pool, scopes = self.policy.pools[chosen], self.policy.tokens_of(claims.issuer).condor.scopes
+        return OwnPool(
+            chosen, pool, await self.keeper.purpose_token(username, Purpose(" ".join(scopes), pool.audience))
+        )
+
     async def _rights(self, username: str) -> tuple[Rights, Claims]:
-        claims = await self.keeper.claims(username, self.auth_refresh_age)
+        try:
+            claims = await self.keeper.claims(username, self.auth_refresh_age)
+        except LoginRequired as error:
+            raise LoginRequired(self._explained(username, str(error))) from error
         return self._decide(claims), claims
+
+    def _explained(self, username: str, why: str) -> str:
+        """Why a login is over, with the agreement's place where the policy knows it."""
+        record = self.keeper.record(username)
+        return agreement(self.policy, record.claims.issuer) if record and why == UNSIGNED else why
 
     def _decide(self, claims: Claims) -> Rights:
         if claims.issuer not in self.clients:
-            return Rights(login=False, refusal=f"facility.yaml names the IAM {claims.issuer} no longer.")
+            return Rights(login=False, refusal=unknown_issuer(self.policy, claims))
         if claims.username in self.blocked_users:
             return Rights(login=False, refusal=blocked(self.policy, claims.username))
         return decide(self.policy, claims, time.time())

@@ -21,6 +21,9 @@ MOST_BYTES = 2**20
 ENDED = {"invalid_grant", "invalid_token"}
 """How a refresh token, or an access token, is refused. INDIGO IAM says the second one of both."""
 
+UNSIGNED = "The IAM wants you to sign its rules of use (AUP) first; log in at the IAM to do so, then log in here again."
+"""What is said of a login that the IAM ended for this reason; the policy knows better where to sign."""
+
 HUB_REFUSED = {"invalid_client", "unauthorized_client"}
 """The same for everybody, so nobody's login has ended."""
 
@@ -114,7 +117,7 @@ def read_answer(host: str, status: int, body: bytes, bare: bool = True, pause: f
 def _ended(found: Any) -> str:
     """What the person is told. INDIGO IAM refuses refresh while somebody has not signed its rules of use, and says so in words only."""
     if isinstance(found, dict) and "aup" in str(found.get("error_description", "")).lower().split():
-        return "The IAM wants you to sign its rules of use (AUP) first; log in at the IAM to do so, then log in here again."
+        return UNSIGNED
     return "Your login has ended at the IAM; log in again."
 
 

@@ -15,7 +15,7 @@ from traitlets import TraitError
 from traitlets.config import Config
 
 from af_hub.authenticator import ADMINS, IAMAuthenticator, nonce_of
-from af_hub.errors import Refused
+from af_hub.errors import LoginRequired, Refused
 from af_hub.iam.claims import Claims
 from af_hub.iam.discovery import Discovery
 from af_hub.iam.endpoint import IAMClient
@@ -28,6 +28,10 @@ from af_hub.tokens.keeper import Purpose, TokenKeeper
 from af_hub.tokens.store import Store
 
 SCOPES = ("openid", "profile", "wlcg.groups", "compute.read", "offline_access")
+MORE = """
+tokens: {condor: {scopes: [compute.read]}}
+agreements: {iam: {url: "https://iam.af-hub.test/aup/sign"}}
+"""
 HUB = DemoClient("hub", "s3cret", (), SCOPES)
 
 
@@ -55,7 +59,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         client = IAMClient(Discovery(iam.issuer, iam.discovery), "hub", "s3cret")
         store = Store(tmp_path / "keeper.sqlite", [Fernet(Fernet.generate_key())])
         keeper = TokenKeeper(store, {iam.issuer: client}, lambda _: Purpose("openid profile wlcg.groups"))
-        (tmp_path / "facility.yaml").write_text(FACILITY.read_text() + "\ntokens: {condor: {scopes: [compute.read]}}\n")
+        (tmp_path / "facility.yaml").write_text(FACILITY.read_text() + MORE)
         policy = PolicyFile(
             tmp_path / "facility.yaml",
             {**nowhere(tmp_path), "AF_PUBLIC_URL": "http://hub.test/", "AF_IAM_DISCOVERY": iam.discovery},
@@ -105,6 +109,34 @@ async def test_a_group_of_that_name_makes_no_admin(bench: Bench) -> None:
     bench.join("cms-analyst", "/cms/itcms", ADMINS)
     model = await bench.authenticator.refresh_user(user, browser())
     assert isinstance(model, dict) and model["groups"] == ["/af-admins", "/cms/itcms"]
+
+
+async def test_an_agreement_that_is_not_signed_is_named_with_its_place(bench: Bench) -> None:
+    user = await bench.log_in("cms-analyst")
+    bench.iam.unsign("cms-analyst")
+    bench.join("cms-analyst", "/cms/itcms")
+    bench.authenticator.keeper._clock = lambda: bench.iam.clock() + 4000
+    with pytest.raises(LoginRequired) as told:
+        await bench.authenticator.rights_of(user)
+    said = "(https://iam.af-hub.test/aup/sign); then log in here again."
+    assert said in str(told.value) and str(told.value).endswith("See http://hub.test/hub/af/refused/agreement.")
+    (notice,) = bench.authenticator.notices(user)
+    assert said in notice.text and notice.log_in
+
+
+async def test_changes_of_rights_are_in_the_audit_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "af_hub.audit")
+    user = await bench.log_in("cms-analyst")
+    assert await bench.authenticator.refresh_user(user, browser())
+    bench.join("cms-analyst", "/icsc")
+    for _ in range(2):
+        await bench.authenticator.refresh_user(user, browser())
+    bench.join("cms-analyst", "/cms")
+    bench.authenticator.keeper._clock = lambda: bench.iam.clock() + 30
+    await bench.authenticator.refresh_user(user, browser())
+    told = [record.getMessage() for record in caplog.records if record.name == "af_hub.audit"]
+    assert len(told) == 2 and all("rights of 'cms-analyst' changed" in line for line in told), told
+    assert "got account u-icsc-cms-analyst charged to icsc" in told[0] and "lost login, image python-base" in told[1]
 
 
 async def test_an_iam_that_is_down_logs_nobody_out(bench: Bench) -> None:
