@@ -5,10 +5,11 @@
     af login https://hub.example.org/     sign in, with a code that is typed into a browser anywhere
     af whoami                             who you are here, and what you may do
     af token [--file]                     a fresh access token of the IAM, printed or put where tools look for it
+    af submit FILE                        a submit description of your own to the pool
     af logout                             give everything back
 
 Exit status: 0 done; 1 hub or IAM do not answer; 2 mistyped; 3 refused; 4 not logged in, or no longer; 130 interrupted. With ``--json`` each line
-that is printed is an object, an error too. Needs httpx and the standard library.
+that is printed is an object, an error too. Needs httpx and the standard library; ``af submit`` HTCondor's library too.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from af_hub.client.hub import Hub
+from af_hub.client.hub import POOL_KEYS, Hub
 from af_hub.client.logins import HubLogin, Logins, login_file, mark_of, read_address, session_login
 from af_hub.client.wlcg import place_to_write, write_token
 from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
@@ -141,6 +142,20 @@ def token(options: argparse.Namespace, terminal: Terminal) -> None:
         terminal.say(found["access_token"], **about, access_token=found["access_token"])
 
 
+def submit(options: argparse.Namespace, terminal: Terminal) -> None:
+    """Submit a description to the pool."""
+    from af_hub.client import submit as submitting
+
+    description = submitting.read_description(options.description)
+    submitting.check_library()
+    login = terminal.current(options.hub)
+    found = Hub(login.hub, login.token).pool(options.pool)
+    way = submitting.Way(*(found[key] for key in POOL_KEYS))
+    jobs = submitting.submit(way, description, options.description.absolute().parent)
+    many = f"{len(jobs)} jobs" if len(jobs) > 1 else "1 job"
+    terminal.say(f"Submitted {many} to {way.schedd}: {', '.join(jobs)}", jobs=jobs, pool=way.pool, schedd=way.schedd)
+
+
 def logout(options: argparse.Namespace, terminal: Terminal) -> None:
     """Give everything back: the hub's token there and here, and the access token that was put for tools."""
     login = terminal.logins.get(read_address(options.hub) if options.hub else "")
@@ -191,6 +206,9 @@ def parser() -> argparse.ArgumentParser:
     one = add("token", token, "Print a fresh access token of the IAM.", which)
     one.add_argument("--file", action="store_true", help="put it where tools look for it (WLCG bearer token discovery)")
     one.add_argument("--purpose", default="", choices=["session", "storage"], help="another kind of token")
+    one = add("submit", submit, "Submit an HTCondor submit description, as yourself, with its files.", which)
+    one.add_argument("description", type=Path, metavar="FILE", help="files that it names are looked for beside it")
+    one.add_argument("--pool", default="", metavar="NAME", help="which pool, where several are open to you")
     add("logout", logout, "Give the hub's token back, and remove what lies here.", which)
     return top
 

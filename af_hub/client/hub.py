@@ -16,6 +16,7 @@ from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
 
 SECONDS = 20.0
 LONGEST_PAUSE = 60.0
+POOL_KEYS = ("pool", "collector", "schedd", "authority", "access_token")
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,13 @@ class Hub:
         """The owner's access token: ``access_token``, ``expires_at``, ``issuer``."""
         found = self._object("GET", "af/token" + (f"?purpose={purpose}" if purpose else ""))
         if not isinstance(found.get("access_token"), str):
+            raise self._odd()
+        return found
+
+    def pool(self, name: str = "") -> dict[str, Any]:
+        """Where a pool is, and the owner's token for it: ``pool``, ``collector``, ``schedd``, ``authority``, ``access_token``."""
+        found = self._object("POST", "af/pool", {"pool": name} if name else {})
+        if not all(isinstance(found.get(key), str) for key in POOL_KEYS):
             raise self._odd()
         return found
 

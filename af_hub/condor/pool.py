@@ -89,6 +89,13 @@ class CondorPool:
             found = await patient._call(Path(private), request, token=token)
         return tuple(found["jobs"])
 
+    async def submit_from(self, token: str, description: str, folder: Path) -> tuple[str, ...]:
+        """As :meth:`submit`, with what the description names below ``folder``, and whatever an access point may be asked to run."""
+        request = {"op": "submit", "folder": str(folder), "description": description}
+        with tempfile.TemporaryDirectory(prefix="af-hub-condor-", dir=self.scratch) as private:
+            found = await self._call(Path(private), request, token=token)
+        return tuple(found["jobs"])
+
     async def remove(self, token: str, constraint: str) -> int:
         """Remove the jobs of the token's owner that match; how many that were.
 
