@@ -1,6 +1,6 @@
 """Reference pages made from what they describe, so that neither can leave the other behind.
 
-Directives: ``facility-reference`` (the model of facility.yaml), ``command-reference`` (a click group),
+Directives: ``facility-reference`` (the model of facility.yaml), ``refusal-reference`` (pages about refusals), ``command-reference`` (a click group),
 ``rest-reference`` (an OpenAPI document), ``trait-reference`` (a class with traitlets), ``fixture-reference`` (a pytest plugin). Each takes
 the place of what it renders as ``module:name``, writes Markdown, and lets MyST parse it.
 """
@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from af_hub.policy.refusals import Page
 from af_hub.policy.units import read_bytes, read_instant, read_quota, read_seconds
 from af_hub.policy.words import keys_of
 
@@ -181,6 +182,24 @@ def left_out(field: FieldInfo) -> str:
     return f"`{str(field.default).lower()}`"
 
 
+# ------------------------------------------------------------------------------------------ refusals
+
+
+class RefusalReference(Reference):
+    """What stands on the pages about refusals, which the hub serves; the argument is their mapping."""
+
+    def sections(self, found: dict[str, Page]) -> Iterator[tuple[str, str]]:
+        """One section a page, called as the end of its address."""
+        for name, page in found.items():
+            parts = (
+                f"*{page.says}*",
+                page.meaning,
+                f"**What the person can do.** {page.do}",
+                f"**For administrators.** {page.admin}",
+            )
+            yield f"`{name}`: {page.title[0].lower()}{page.title[1:]}", "\n\n".join(parts)
+
+
 # ------------------------------------------------------------------------------------------ click
 
 
@@ -334,6 +353,7 @@ def fenced(block: str) -> str:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Tell Sphinx."""
     app.add_directive("facility-reference", FacilityReference)
+    app.add_directive("refusal-reference", RefusalReference)
     app.add_directive("command-reference", CommandReference)
     app.add_directive("rest-reference", RestReference)
     app.add_directive("fixture-reference", FixtureReference)
