@@ -28,7 +28,6 @@ from traitlets import Bool, Dict, Integer, TraitError, Unicode, default, validat
 
 from af_hub.errors import AFError, LoginRequired, PolicyError, Refused, Unavailable
 from af_hub.iam.claims import Claims, read_claims
-from af_hub.iam.clients import IAMClients
 from af_hub.iam.discovery import Metadata
 from af_hub.iam.endpoint import IAMClient, TokenAnswer
 from af_hub.iam.http import UNSIGNED
@@ -41,6 +40,7 @@ from af_hub.policy.refusals import agreement, blocked, no_account, unknown_issue
 from af_hub.policy.watch import keep_current
 from af_hub.signout import IAMLogoutHandler
 from af_hub.tokens import metrics
+from af_hub.tokens.clients import IAMClients
 from af_hub.tokens.device import DEVICE_HANDLERS, Waits
 from af_hub.tokens.endpoint import HANDLERS
 from af_hub.tokens.keeper import Purpose, TokenKeeper
