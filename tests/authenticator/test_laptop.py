@@ -107,6 +107,18 @@ def test_login_goes_on_when_the_iam_is_away_for_a_moment(laptop: Laptop, failing
     assert laptop.login(answer)[0] == OK
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("killed", [False, True])
+def test_hub_that_restarts_knows_its_tokens_and_no_waits(iam: DemoIAM, tmp_path: Path, killed: bool) -> None:
+    with RealHub(tmp_path / "hub", iam) as hub:
+        laptop = Laptop(hub, iam, tmp_path)
+        assert laptop.login(at_the_page(iam, "cms-analyst"))[0] == OK
+        hub.restart_hub(killed)
+        assert laptop.af("token")[0] == OK
+        status, (_, said) = laptop.login(lambda code: hub.restart_hub(killed))
+        assert status == NOT_LOGGED_IN and "Begin again" in str(said["error"])
+
+
 def test_iam_without_logins_by_code(laptop: Laptop, failing_iam: DemoIAM) -> None:
     failing_iam.faults["devicecode"] = "down"
     assert laptop.af("login", laptop.hub.url)[0] == FAILED
