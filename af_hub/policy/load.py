@@ -171,7 +171,7 @@ class PolicyFile:
     path
         The file. It is looked at each time somebody asks, or, in a process that keeps looking (:mod:`af_hub.policy.watch`), then;
         when it has changed it is read once nobody has written to it for a second, so that a half-written one is never taken, whichever
-        way an editor saves.
+        way an editor saves. ``wrong`` says that what is in it now is not in force.
     clock
         Wall clock, in seconds.
 
@@ -192,7 +192,7 @@ class PolicyFile:
         except OSError as error:
             raise unreadable(path, error) from error
         self._policy = read_policy(content, str(path), environ)
-        self.followed = False
+        self.followed, self.wrong = False, False
 
     def current(self) -> Policy:
         """The policy in force now; looks at the file, which costs some microseconds, unless somebody else does each second."""
@@ -207,7 +207,10 @@ class PolicyFile:
             if content is not None:
                 self._policy = read_policy(content, str(self.path), self._environ)
                 log.info("policy read again from %s: it holds from now on", self.path)
+                self.wrong = False
         except OSError as error:
+            self.wrong = True
             log.error("policy kept as it was: %s", unreadable(self.path, error))
         except PolicyError as error:
+            self.wrong = True
             log.error("policy kept as it was, since the edit is wrong:\n%s", error)

@@ -7,12 +7,19 @@ import asyncio
 import logging
 import time
 
+from prometheus_client import Gauge
+
 from af_hub.policy.audit import OverrideLog
 from af_hub.policy.load import PolicyFile
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
+
+RIGHT = Gauge(
+    "af_policy_right", "1 while facility.yaml is in force as it is, 0 when its last edit was wrong or it cannot be read"
+)
+OVERRIDES = Gauge("af_policy_overrides_in_force", "Overrides that count at this moment")
 
 
 async def keep_current(file: PolicyFile, seconds: float = LOOK_SECONDS) -> None:
@@ -23,7 +30,10 @@ async def keep_current(file: PolicyFile, seconds: float = LOOK_SECONDS) -> None:
         while True:
             try:
                 await asyncio.to_thread(file.look)
-                overrides.look(file.current(), time.time())
+                policy, now = file.current(), time.time()
+                overrides.look(policy, now)
+                RIGHT.set(not file.wrong)
+                OVERRIDES.set(sum(one.in_force(now) for one in policy.overrides))
             except Exception:
                 log.exception("the policy could not be looked at")  # it is kept, and looked at again
             await asyncio.sleep(seconds)

@@ -89,6 +89,22 @@ def test_program_and_policy_agree_on_everybody() -> None:
                 assert mapper.map_account(table, payload) == expected, (person, some)
 
 
+def test_groups_of_an_issuer_have_its_prefix_at_the_access_point() -> None:
+    other = "https://other.test/"
+    issuers = (
+        f"issuers: [{{issuer: '{ISSUER}', groups_prefix: /cms}}, {{issuer: '{other}', name: other, client_id: b}}]"
+    )
+    text = f"facility: {{name: a, contact: b}}\n{issuers}\nimages: {{}}\nsizes: {{}}\nrules:\n  - {CMS}\n"
+    found = read_policy(text, "facility.yaml", {})
+    people = [ADA, Person(other, "s-bob", "bob")]
+    table = json.loads(compile_mapping(found, people, NOW).table)
+    for person, group in itertools.product(people, ["/itcms", "/cms/itcms"]):
+        rights = decide(found, Claims(person.issuer, person.subject, person.username, (group,)), NOW)
+        payload = {"iss": person.issuer, "sub": person.subject, "wlcg.groups": [group]}
+        assert rights.login is ((person, group) in ((ADA, "/itcms"), (people[1], "/cms/itcms")))
+        assert mapper.map_account(table, payload) == (rights.condor.account if rights.condor else None)
+
+
 def test_accounting_map_has_a_line_for_each_account() -> None:
     bob = Person(ISSUER, "s-bob", "bob")
     assert compile_mapping(policy(CMS, ICSC), [bob, ADA], NOW).accounting_map == (

@@ -1,7 +1,9 @@
 """facility.yaml as people write it, mistakes included."""
 
+import asyncio
 import os
 import re
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from af_hub.errors import PolicyError
 from af_hub.policy.load import PolicyFile, load_policy, read_policy
 from af_hub.policy.model import Condor, Policy, Rule
+from af_hub.policy.watch import OVERRIDES, RIGHT, keep_current
 
 SHIPPED = Path(__file__).parents[2] / "hub_config" / "facility.yaml"
 
@@ -341,6 +344,33 @@ def test_a_file_that_is_gone_keeps_the_policy(place, caplog):
         assert file.current().facility.name == "AF Hub"
         now[0] += 2
     assert caplog.text.count("kept as it was") == 1
+
+
+async def test_a_process_with_a_loop_looks_in_a_thread_and_tells_prometheus(place, monkeypatch):
+    file, threads = PolicyFile(place, clock=rested), set()
+    look = file.look
+    monkeypatch.setattr(file, "look", lambda: (threads.add(threading.current_thread()), look()))
+    following = asyncio.create_task(keep_current(file, 0.01))
+
+    async def until(right, overrides):
+        async with asyncio.timeout(10):
+            while (RIGHT._value.get(), OVERRIDES._value.get()) != (right, overrides):
+                await asyncio.sleep(0.01)
+
+    good = place.read_text()
+    await until(1, 0)
+    place.write_text(
+        good + "\noverrides: [{name: o, people: [ada], login: true, until: 2999-01-01T00:00:00Z, reason: r}]\n"
+    )
+    await until(1, 1)
+    place.write_text("broken: [")
+    await until(0, 1)
+    assert file.current().overrides and threading.main_thread() not in threads
+    place.write_text(good)
+    await until(1, 0)
+    following.cancel()
+    await asyncio.wait([following])
+    assert not file.followed
 
 
 def test_a_half_written_file_that_would_be_valid_is_not_taken(place):
