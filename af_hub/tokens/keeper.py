@@ -18,7 +18,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from math import ceil
 from typing import Any, TypeVar
 
 from af_hub.errors import AFError, ClaimsError, IAMAway, LoginRequired, Unavailable
@@ -52,7 +51,6 @@ ENROL_SECONDS = 8.0
 CLAIMS_PATIENCE = 3.0
 """Seconds that a page waits for groups, when those that were told last are there."""
 
-SLICE_SECONDS = 0.5
 LONGEST_NAP = 60.0
 SHORTEST_NAP = 1.0
 RECENT_SECONDS = 60.0
@@ -91,7 +89,7 @@ class TokenKeeper:
         self._store, self._clients, self._session, self._clock = store, clients, session, clock
         self._logins = store.logins()
         self._interrupted = set(store.flights()) & set(self._logins)
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, Record] = store.records()
         self._unwritten: set[str] = set()
         self._narrow: dict[tuple[str, Purpose], AccessToken] = {}
         self._health: defaultdict[tuple[str, str], Health] = defaultdict(Health)
@@ -100,6 +98,7 @@ class TokenKeeper:
         self._parallel, self._calls = parallel, asyncio.Semaphore(parallel)
         self._threads = Threads(parallel)
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._bad_news: dict[Health, asyncio.Future[None]] = {}
         self._changed = asyncio.Event()
 
     async def enrol(self, claims: Claims, refresh_token: str, ends_at: float | None = None) -> Claims:
@@ -427,6 +426,8 @@ class TokenKeeper:
         if health.failed(username, error, self._clock()):
             log.error("%s counts as down, and is asked by one at a time from now on: %s", self._issuer(username), error)
             metrics.IAM_UP.labels(self._issuer(username)).set(0)
+        if (news := self._bad_news.pop(health, None)) and not news.done():
+            news.set_result(None)
 
     def _worked(self, health: Health, username: str) -> None:
         if health.worked(username, self._clock()):
@@ -443,10 +444,12 @@ class TokenKeeper:
         self._under_way.add(task)
         task.add_done_callback(self._done)
         health = self._token_health(username)
-        before = health.failures(username)
-        for passed in range(ceil(seconds / SLICE_SECONDS)):
-            done, _ = await asyncio.wait({task}, timeout=min(SLICE_SECONDS, seconds - passed * SLICE_SECONDS))
-            if done:
+        before, loop = health.failures(username), asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while loop.time() < deadline:
+            events: set[asyncio.Future[Any]] = {task, self._bad_news.setdefault(health, loop.create_future())}
+            await asyncio.wait(events, timeout=deadline - loop.time(), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
                 return task.result()
             if username and health.failures(username) != before and (why := health.why(username)):
                 raise IAMAway(why)

@@ -68,6 +68,9 @@ flights = Table(
     Column("began_at", Float, nullable=False),
 )
 
+COLUMNS = [people.c[name] for name in ("issuer", "subject", "username", "groups", "name", "email", "seen_at")]
+"""As :func:`af_hub.tokens.records.row_to_record` takes them."""
+
 Change = tuple[Sequence[Executable], "Future[None]"]
 """What shall be made together, and who waits for it."""
 
@@ -112,10 +115,14 @@ class Store:
 
     def record(self, username: str) -> Record | None:
         """Who this user is; None for a stranger."""
-        columns = (people.c[name] for name in ("issuer", "subject", "username", "groups", "name", "email", "seen_at"))
         with self._engine.connect() as connection:
-            row = connection.execute(select(*columns).where(people.c.username == username)).first()
+            row = connection.execute(select(*COLUMNS).where(people.c.username == username)).first()
         return row_to_record(*row) if row else None
+
+    def records(self) -> dict[str, Record]:
+        """Who everybody is that ever logged in."""
+        with self._engine.connect() as connection:
+            return {row.username: row_to_record(*row) for row in connection.execute(select(*COLUMNS))}
 
     def pin(self, claims: Claims) -> Claims:
         """``claims`` under the user name that their subject has had here from the first login on.

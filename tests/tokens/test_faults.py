@@ -22,7 +22,6 @@ ENDED: set[Kind] = {"refuses"}
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """People wait for a moment only; what was begun goes on as long as ever."""
     monkeypatch.setattr(keeper, "SLOW_SECONDS", 0.8)
-    monkeypatch.setattr(keeper, "SLICE_SECONDS", 0.05)
     monkeypatch.setattr(keeper, "CLAIMS_PATIENCE", 0.8)
     monkeypatch.setattr(flight, "SECONDS", 2)
 
