@@ -116,10 +116,12 @@ class DeviceSource(Protocol):
 
     waits: Waits
     device_token_seconds: int
-    scope: list[str]
 
     def device_client(self, issuer: str) -> IAMClient:
         """The hub's client at the issuer of this name, or at the only one."""
+
+    def scopes_for(self, issuer: str) -> list[str]:
+        """What a login at this issuer (its ``iss``) asks for."""
 
     async def device_login(self, client: IAMClient, device_code: str) -> dict[str, Any]:
         """What JupyterHub learns of the person who said yes."""
@@ -157,7 +159,7 @@ class BeginHandler(DeviceHandler):
             raise web.HTTPError(429, "Too many logins by code are under way here. Try again in a few minutes.")
         try:
             client = source.device_client(asked.get("issuer", ""))
-            start = await client.begin_device(" ".join(source.scope))
+            start = await client.begin_device(" ".join(source.scopes_for(client.discovery.issuer)))
         except Refused as error:
             raise web.HTTPError(400, str(error)) from error
         except AFError as error:

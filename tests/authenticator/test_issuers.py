@@ -21,6 +21,7 @@ from af_hub.testing.hub import CONFIG, FACILITY, HubPlan, RealHub, find_traefik,
 from af_hub.testing.iam import DemoIAM, in_thread
 from af_hub.testing.iam_oauth import DemoClient
 from af_hub.testing.iam_tokens import DemoUser
+from af_hub.testing.process import comes_true
 from af_hub.testing.require import unavailable
 from af_hub.tokens.records import read_record
 
@@ -222,3 +223,19 @@ def test_hub_does_not_start_without_keys(two: Two, tmp_path: Path, name: str) ->
     )
     assert done.returncode == 1 and b"The hub does not start without keys." in done.stderr
     assert (b"af-hub keys new" in done.stderr) == (name == "no file") and b"abc" not in done.stderr
+
+
+def test_a_laptop_says_which_iam(two: Two) -> None:
+    begin = f"{two.hub.plan.api_url}/af/device"
+    refused = httpx.post(begin, json={})
+    assert refused.status_code == 400 and all(name in refused.json()["message"] for name in NAMES)
+    for name, iam in two.iams.items():
+        iam.interval = 1
+        begun = httpx.post(begin, json={"issuer": name}).json()
+        assert begun["verification_uri"] == iam.url + "device"
+        iam.devices.answer(begun["user_code"], f"{name}-bob")
+    assert comes_true(
+        lambda: httpx.post(f"{begin}/{begun['id']}", json={"secret": begun["secret"]}).status_code == 200, 15
+    )
+    record = read_record(two.hub.plan.database, f"{name}-bob")
+    assert record is not None and record.claims.issuer == iam.issuer
