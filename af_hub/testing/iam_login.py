@@ -3,6 +3,7 @@
 There is no password and no session: each login asks anew who somebody is. A code is good for one minute and for one use.
 """
 
+import html
 import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CODE_SECONDS = 60
 LOGIN_SECONDS = 600
+SIGNED_OUT = "<p>Of this IAM; programs that you use may have logins of their own.</p>"
 
 
 class LoginPages:
@@ -97,12 +99,20 @@ class LoginPages:
         if subject:
             self.iam.logged_out.append(subject)
         wanted = asked.get("post_logout_redirect_uri", "")
-        if client is not None and wanted in client.post_logout_redirect_uris:
+        if client is None or wanted not in client.post_logout_redirect_uris:
+            return page("You are signed out", SIGNED_OUT)
+        if subject:
             return back(wanted, **({"state": asked["state"]} if asked.get("state") else {}))
-        return page("You are signed out", "<p>Of this IAM; programs that you use may have logins of their own.</p>")
+        # Nobody showed an id token, so anybody may have sent the browser here: no redirect, but the person may go on (section 3).
+        return page("You are signed out", f'{SIGNED_OUT}<p><a href="{html.escape(wanted)}">Go back</a></p>')
 
     def _who_ends(self, asked: Mapping[str, str]) -> tuple[DemoClient | None, str]:
-        """Client and subject of the id token that is shown, which may be expired; neither when it is not ours or names another client."""
+        """Client and subject of the id token that is shown, which may be expired; neither when it is not ours or names another client.
+
+        Without one it is the client that is named, and nobody's login in particular.
+        """
+        if "id_token_hint" not in asked:
+            return self.iam.clients.get(asked.get("client_id", "")), ""
         try:
             claims = self.iam.read_token(asked.get("id_token_hint", ""))
         except (jwt.InvalidTokenError, KeyError):

@@ -268,6 +268,14 @@ async def test_end_of_a_login(iam: DemoIAM, http: httpx.AsyncClient) -> None:
     assert iam.logged_out == ["sub-ada"]
 
 
+async def test_who_shows_no_id_token_is_not_sent_on(iam: DemoIAM, http: httpx.AsyncClient) -> None:
+    asked = {"client_id": "hub", "post_logout_redirect_uri": OUT}
+    answer = await http.get(iam.url + "endsession", params=asked)
+    assert answer.status_code == 200 and f'href="{OUT}"' in answer.text and iam.logged_out == []
+    answer = await http.get(iam.url + "endsession", params={**asked, "client_id": "other"})
+    assert answer.status_code == 200 and "href" not in answer.text
+
+
 @pytest.mark.parametrize(
     "changed",
     [
