@@ -13,7 +13,7 @@ from operator import attrgetter
 from af_hub.condor.mapper import may_be_account
 from af_hub.errors import PolicyError
 from af_hub.policy.decide import CondorRights, condor_rights, people_of, rules_in_force
-from af_hub.policy.model import Policy
+from af_hub.policy.model import Policy, Rule
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,12 @@ def compile_mapping(policy: Policy, people: Iterable[Person], now: float) -> Map
     ours = sorted((person for person in set(people) if person.issuer in known), key=attrgetter("issuer", "subject"))
     in_force = rules_in_force(policy, now)
     rules = [rule for rule in in_force if rule.condor]
-    given = {(person, rights) for person in ours for rule in rules if (rights := condor_rights(rule, person.username))}
+    given = {
+        (person, rights)
+        for rule, named in templates(rules)
+        for person in ours
+        if (named is None or person.username in named) and (rights := condor_rights(rule, person.username))
+    }
     refused = refuse(given, {rule.condor.account for rule in rules if rule.condor and rule.condor.shared_account})
     table = {
         "version": 2,
@@ -87,6 +92,20 @@ def compile_mapping(policy: Policy, people: Iterable[Person], now: float) -> Map
         f"* {rights.account} {rights.accounting_group}\n" for _, rights in given if rights.account not in refused
     }
     return Mapping(json.dumps(table, indent=1) + "\n", "".join(sorted(charged)), refused)
+
+
+def templates(rules: Iterable[Rule]) -> list[tuple[Rule, Set[str] | None]]:
+    """One rule for each account template and accounting group, and who alone can get it by name; None when anybody could by a group.
+
+    Of a thousand rules most share a few templates, and each template makes an account for each person.
+    """
+    found: dict[tuple[str, str], tuple[Rule, set[str] | None]] = {}
+    for rule in rules:
+        if rule.condor:
+            key = rule.condor.account, rule.condor.accounting_group
+            first, named = found.get(key, (rule, set()))
+            found[key] = first, None if rule.groups or named is None else named | set(people_of(rule))
+    return list(found.values())
 
 
 def refuse(given: Set[tuple[Person, CondorRights]], shared: Set[str]) -> tuple[str, ...]:

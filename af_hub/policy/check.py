@@ -69,6 +69,7 @@ def doubts(policy: Policy, now: float) -> Iterator[Mistake]:
     yield from _unused(policy, [rule for _, rule in gifts])
     for place, rule in gifts:
         yield from _of_one(place, rule)
+    yield from _passing_accounts(policy)
     yield from _capitals(gifts)
     yield from _out_of_reach(policy, gifts)
 
@@ -116,6 +117,18 @@ def _of_one(place: Place, rule: Rule) -> Iterator[Mistake]:
             (*place, "sites"),
             f"it opens sites and gives no {lacking}; whom no other rule gives any has no Dask clusters",
         )
+
+
+def _passing_accounts(policy: Policy) -> Iterator[Mistake]:
+    """Accounts that only an override gives: when it ends, nobody can change the jobs that were submitted with them."""
+    lasting = {rule.condor.account for rule in policy.rules if rule.condor}
+    for number, override in enumerate(policy.overrides):
+        if override.condor and override.condor.account not in lasting:
+            yield Mistake(
+                ("overrides", number, "condor"),
+                f"no rule gives the account {override.condor.account!r}: when this ends, nobody can change the jobs that have it; "
+                "give the account that a rule gives these people, if there is one",
+            )
 
 
 def _capitals(gifts: list[tuple[Place, Rule]]) -> Iterator[Mistake]:

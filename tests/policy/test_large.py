@@ -6,6 +6,7 @@ from types import FrameType
 
 import pytest
 
+from af_hub.condor.mapping import Person, compile_mapping, templates
 from af_hub.iam.claims import Claims
 from af_hub.policy.decide import decide
 from af_hub.policy.model import Policy
@@ -57,6 +58,15 @@ def test_the_index_changes_no_decision(large: Policy) -> None:
     for claims in list(people())[::397]:
         assert same(decide(large, claims, NOW)) == plain_limits(large, claims, NOW), claims
     assert same(decide(large, MEMBER, NOW))[1] == tuple(f"rule {number}" for number in range(FEW - 3, FEW))
+
+
+def test_the_access_point_has_one_account_a_person_and_template_however_many_rules(large: Policy) -> None:
+    everybody = [Person(ISSUER, claims.subject, claims.username) for claims in people(200)]
+    few, many = large_policy(FEW), large
+    compiled = [compile_mapping(policy, everybody, NOW) for policy in (few, many)]
+    assert [mapping.accounting_map.count("\n") for mapping in compiled] == [200, 200]
+    few_operations, many_operations = (operations(lambda p=p: templates(p.rules)) for p in (few, many))
+    assert many_operations < 200 * few_operations and len(templates(many.rules)) == 1
 
 
 def test_a_copy_with_other_rules_has_an_index_of_its_own(large: Policy) -> None:

@@ -98,6 +98,21 @@ LATER = "2030-01-01T00:00:00Z"
             id="a group that nobody is charged to",
         ),
         pytest.param(
+            {
+                "overrides": [
+                    {
+                        "name": "o",
+                        "people": ["ada"],
+                        "until": LATER,
+                        "reason": "r",
+                        "condor": {"account": "x-{username}", "accounting_group": "x"},
+                    }
+                ]
+            },
+            r"overrides\[0\]\.condor: no rule gives the account 'x-{username}'",
+            id="an account that passes",
+        ),
+        pytest.param(
             {"caches": {**shipped()["caches"], "far": {"url": "root://far.test"}}},
             r"caches\.far: no site names it",
             id="a cache of no site",
