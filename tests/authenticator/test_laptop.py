@@ -2,6 +2,7 @@
 
 import io
 import json
+import platform
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,6 +85,9 @@ def test_a_laptop_gets_the_rights_of_a_browser(laptop: Laptop, iam: DemoIAM) -> 
         assert secret not in kept + log, "refresh tokens stay in the hub"
     hub_token = json.loads(kept)["hubs"][laptop.hub.url]["token"]
     assert hub_token not in log
+    mine = laptop.hub.api(hub_token).get("/users/cms-analyst/tokens").json()["api_tokens"]
+    noted = {one["note"]: one["expires_at"] for one in mine}
+    assert noted[f"af login on {platform.node()}"], "its owner finds it, and it ends"
     assert laptop.af("logout")[0] == OK
     assert laptop.hub.api(hub_token).get("/user").status_code == 403, "the hub took it back"
 
