@@ -152,6 +152,16 @@ def error_of(answer: httpx.Response, with_token: bool) -> AFError:
     return Unavailable(sentence)
 
 
+def guess(answer: httpx.Response) -> str:
+    """What a refusal without a sentence is, most likely."""
+    host = answer.request.url.host
+    if answer.status_code == 404:
+        return f"There is no such thing at {host} (HTTP 404); is that the address of a hub of AF Hub, and is it new enough?"
+    if answer.is_redirect:
+        return f"{host} sends us elsewhere (HTTP {answer.status_code}); give the address that your browser shows in the end."
+    return f"{host} refuses it (HTTP {answer.status_code})."
+
+
 def sentence_of(answer: httpx.Response) -> str:
     """The hub's own sentence; the status when there is none. Nothing in it can move a terminal's cursor."""
     try:
@@ -159,5 +169,5 @@ def sentence_of(answer: httpx.Response) -> str:
     except ValueError:
         found = None
     message = found.get("message") if isinstance(found, dict) else None
-    text = message if isinstance(message, str) and message else f"The hub refused it (HTTP {answer.status_code})."
+    text = message if isinstance(message, str) and message else guess(answer)
     return "".join(one if one.isprintable() else " " for one in text)

@@ -210,6 +210,22 @@ def test_what_a_shell_sees(hub: ScriptedHub, laptop: Laptop, answer: tuple[int, 
     assert (found, out) == (status, "") and err.startswith("af: ")
 
 
+@pytest.mark.parametrize(
+    "answer, sentence",
+    [
+        pytest.param(
+            (404, {"status": 404, "message": None}), "is that the address of a hub of AF Hub", id="another hub"
+        ),
+        pytest.param((301, None), "sends us elsewhere", id="a redirect, which is not followed"),
+        pytest.param((500, None), "HTTP 500", id="broken"),
+    ],
+)
+def test_addresses_that_are_no_hub(hub: ScriptedHub, laptop: Laptop, answer: tuple[int, Any], sentence: str) -> None:
+    hub.answers["POST", "af/device"] = [answer]
+    status, _, err = laptop.af("login", hub.url)
+    assert status == FAILED and sentence in err
+
+
 def test_nobody_listens(laptop: Laptop) -> None:
     assert laptop.af("login", "http://127.0.0.1:9")[0] == FAILED
 
