@@ -22,8 +22,9 @@ from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from af_hub.policy.model import PATTERNS
 from af_hub.policy.refusals import Page
-from af_hub.policy.units import read_bytes, read_instant, read_quota, read_seconds
+from af_hub.policy.units import describe_seconds, read_bytes, read_instant, read_quota, read_seconds
 from af_hub.policy.words import keys_of
 
 AMOUNTS = {
@@ -96,13 +97,22 @@ class FacilityReference(Reference):
             yield (f"`{place}`", f"{inspect.getdoc(model)}\n\n{rows}") if place else ("The whole file", rows)
 
 
-def parts_of(model: type[BaseModel], place: str = "") -> Iterator[tuple[type[BaseModel], str]]:
-    """The model and those inside it, each with the place where it stands in the file."""
+def parts_of(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str]]:
+    """The model and those inside it, each once, with the places where it stands in the file."""
+    places: dict[type[BaseModel], list[str]] = {}
+    for inner, place in every_part(model):
+        places.setdefault(inner, []).append(place)
+    for inner, found in places.items():
+        yield inner, "`, `".join(sorted(found, key=lambda place: (place.count("."), found.index(place))))
+
+
+def every_part(model: type[BaseModel], place: str = "") -> Iterator[tuple[type[BaseModel], str]]:
+    """The model and those inside it, each as often as it stands somewhere."""
     yield model, place
     for name, field in keys_of(model).items():
         inner, many = inner_model(field.annotation)
         if inner:
-            yield from parts_of(inner, f"{place}.{name}{many}".lstrip("."))
+            yield from every_part(inner, f"{place}.{name}{many}".lstrip("."))
 
 
 def inner_model(annotation: Any) -> tuple[type[BaseModel] | None, str]:
@@ -124,7 +134,8 @@ def row_of(name: str, field: FieldInfo) -> tuple[str, ...]:
 def wanted(annotation: Any, metadata: list[Any]) -> str:
     """What may stand there, in words."""
     amount = next((AMOUNTS[item.func] for item in metadata if getattr(item, "func", None) in AMOUNTS), None)
-    words = amount or kind(annotation)
+    pattern = next((PATTERNS.get(getattr(item, "pattern", None) or "") for item in metadata), None)
+    words = pattern.partition(";")[0] if pattern else amount or kind(annotation)
     return ", ".join([words, *bounds(metadata)])
 
 
@@ -160,9 +171,6 @@ def bounds(metadata: list[Any]) -> Iterator[str]:
         yield f"exactly {found['ge']}"
         return
     for item in metadata:
-        pattern = getattr(item, "pattern", None)
-        if pattern:
-            yield f"matching `{pattern}`"
         for name, words in (("gt", "more than"), ("ge", "at least"), ("le", "at most"), ("min_length", "at least")):
             bound = getattr(item, name, None)
             if bound is not None:
@@ -177,6 +185,9 @@ def left_out(field: FieldInfo) -> str:
         return "as its own keys say"
     if field.default in (None, "", [], {}):
         return "none"
+    readers = {getattr(item, "func", None) for item in field.metadata}
+    if read_seconds in readers:
+        return f"`{describe_seconds(field.default)}`"
     if isinstance(field.default, list):
         return ", ".join(f"`{one}`" for one in field.default)
     return f"`{str(field.default).lower()}`"
