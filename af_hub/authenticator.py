@@ -36,7 +36,7 @@ from af_hub.policy.decide import Rights, decide
 from af_hub.policy.load import PolicyFile, policy_file
 from af_hub.policy.model import Policy
 from af_hub.policy.pages import HANDLERS as PAGES
-from af_hub.policy.refusals import agreement, blocked, no_account, unknown_issuer
+from af_hub.policy.refusals import agreement, blocked, name_taken, no_account, unknown_issuer
 from af_hub.policy.watch import keep_current
 from af_hub.signout import IAMLogoutHandler
 from af_hub.tokens import metrics
@@ -320,7 +320,12 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
 
     @default("clients")
     def _default_clients(self) -> IAMClients:
-        return IAMClients(lambda: self.policy, self.client_id, self.client_secret)
+        clients = IAMClients(lambda: self.policy, self.client_id, self.client_secret)
+        try:
+            dict(clients)
+        except Unavailable as error:  # later that is one IAM's trouble; at the start somebody is looking
+            raise PolicyError(str(error)) from error
+        return clients
 
     @default("keeper")
     def _default_keeper(self) -> TokenKeeper:
@@ -498,7 +503,10 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
             raise Unavailable(
                 "The IAM gave no refresh token; its client for the hub must allow the scope offline_access."
             )
-        return await self.keeper.enrol(claims, answer.refresh_token, answer.ends_at), rights
+        try:
+            return await self.keeper.enrol(claims, answer.refresh_token, answer.ends_at), rights
+        except Refused as error:
+            raise Refused(name_taken(self.policy, claims.username)) from error
 
     def device_client(self, issuer: str) -> IAMClient:
         """The hub's client at the issuer of this name, or at the only one; for logins by code.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from af_hub.errors import PolicyError, Refused
+from af_hub.errors import Refused, Unavailable
 from af_hub.files import stamp
 from af_hub.iam.discovery import Discovery
 from af_hub.iam.endpoint import IAMClient
@@ -11,7 +11,7 @@ from af_hub.policy.model import Issuer, Policy
 
 
 class IAMClients(Mapping[str, IAMClient]):
-    """A client for each issuer, by its ``iss``.
+    """A client for each issuer, by its ``iss``; Unavailable when its secret cannot be read.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ class IAMClients(Mapping[str, IAMClient]):
         try:
             secret = secret_file.read_text().strip() if secret_file else self._client_secret
         except OSError as error:
-            raise PolicyError(
-                f"the secret of the hub's client at {issuer.name} cannot be read: {error.strerror} ({secret_file}); "
-                "facility.yaml (issuers) names that file"
+            raise Unavailable(
+                f"The hub cannot read the secret of its client at {issuer.name} ({error.strerror}: {secret_file}); "
+                "facility.yaml (issuers) names that file."
             ) from error
         discovery = Discovery(issuer.issuer, issuer.discovery_url)
         return IAMClient(discovery, issuer.client_id or self._client_id, secret)
