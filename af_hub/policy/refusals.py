@@ -73,6 +73,15 @@ PAGES = {
         "Write to the address in the sentence.",
         "`c.IAMAuthenticator.blocked_users` in the hub's configuration names who is shut out.",
     ),
+    "name-taken": Page(
+        "Your user name belongs to somebody else here",
+        "The user name … belongs to somebody else at this facility, who had it before you",
+        "The facility knows people by the user name that their IAM gives them, and the first who logs in with a name has it for good. "
+        "Now somebody else's name is the same: in another IAM, or in the same one after an account was given up.",
+        "Write to the address in the sentence, and say since when you have the name. Another user name at the IAM would do as well.",
+        "The hub pins each name to issuer and subject (table `people` of its database), so that nobody gets the files and jobs of another. "
+        "If it is the same person with a new account at the IAM, change that row while the hub is stopped.",
+    ),
     "agreement": Page(
         "Rules of use wait for your signature",
         "… must be signed (…); then log in here again",
@@ -165,6 +174,14 @@ def _no_group(policy: Policy, claims: Claims, groups: Iterable[str]) -> str:
 def blocked(policy: Policy, username: str) -> str:
     """For somebody whom the hub's configuration shuts out."""
     return f"{username} is blocked at this facility; ask {policy.facility.contact}." + link(policy, "blocked")
+
+
+def name_taken(policy: Policy, username: str) -> str:
+    """For somebody whose name another subject had first."""
+    return (
+        f"The user name {username} belongs to somebody else at this facility, who had it before you. "
+        f"To have this sorted out, ask {policy.facility.contact}." + link(policy, "name-taken")
+    )
 
 
 def agreement(policy: Policy, issuer: str) -> str:

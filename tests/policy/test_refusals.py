@@ -52,6 +52,7 @@ SAID = {
     "no-group": lambda: decide(policy(), person("/cms"), 0.0).refusal,
     "unknown-issuer": lambda: decide(policy(), person(issuer="https://evil.test/"), 0.0).refusal,
     "blocked": lambda: refusals.blocked(policy(), "ada"),
+    "name-taken": lambda: refusals.name_taken(policy(), "ada"),
     "agreement": lambda: refusals.agreement(
         policy(agreements={"iam": {"url": "https://iam.test/aup"}}), SHIPPED["issuers"][0]["issuer"]
     ),
