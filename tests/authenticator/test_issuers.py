@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -24,6 +25,9 @@ from af_hub.testing.iam_tokens import DemoUser
 from af_hub.testing.process import comes_true
 from af_hub.testing.require import unavailable
 from af_hub.tokens.records import read_record
+
+if TYPE_CHECKING:
+    from af_hub.testing.chromium import Person
 
 pytestmark = pytest.mark.real
 
@@ -206,6 +210,39 @@ def test_prometheus_sees_refreshes_latency_and_how_tokens_stand(two: Two) -> Non
     assert re.search(r'af_logins\{issuer="[^"]*cms[^"]*",state="fresh",user_class="(idle|active)"\} [1-9]', told)
     assert re.search(r'af_token_seconds_to_expiry\{issuer="[^"]*",of="least",user_class="idle"\} 3[0-9]{3}', told)
     assert not [line for line in told.splitlines() if line.startswith("af_") and "-bob" in line]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "width, dark", [pytest.param(1280, False, id="wide"), pytest.param(390, True, id="phone, dark")]
+)
+def test_pages_are_good_for_everybody(two: Two, person: "Person", width: int, dark: bool) -> None:
+    person.window(width, 800)
+    person.dark(dark)
+    person.go(two.hub.url + "hub/login")
+    assert not person.faults() and not person.keyboard_faults()
+    person.click_on("ICSC IAM")
+    person.until(lambda: "Who are you?" in person.text(), "no page of the IAM")
+    person.click_on("icsc-bob", "button")
+    person.until(lambda: "/hub/" in person.browser.current_url, "no page of the hub")
+    person.go(two.hub.url + "hub/home")
+    assert "The cooling is served on Friday." in person.text() and not person.faults()
+    person.go(two.hub.url + "hub/logout")
+    assert "You are signed out" in person.text()
+    assert not person.faults() and not person.keyboard_faults()
+
+
+@pytest.mark.long
+def test_choice_works_without_scripts(two: Two, person: "Person") -> None:
+    person.scripts(False)
+    person.go(two.hub.url + "hub/login")
+    person.click_on("CMS IAM")
+    person.click_on("cms-bob", "button")
+    person.go(two.hub.url + "hub/logout")
+    assert "You are signed out" in person.text()
+    person.click_on("Sign out of CMS IAM too")
+    person.click_on("Go back")
+    person.find("CMS IAM")
 
 
 @pytest.mark.long
