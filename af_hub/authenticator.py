@@ -504,7 +504,8 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
                 "The IAM gave no refresh token; its client for the hub must allow the scope offline_access."
             )
         try:
-            return await self.keeper.enrol(claims, answer.refresh_token, answer.ends_at), rights
+            scope = answer.scope or " ".join(self.scopes_for(claims.issuer))
+            return await self.keeper.enrol(claims, answer.refresh_token, answer.ends_at, scope), rights
         except Refused as error:
             raise Refused(name_taken(self.policy, claims.username)) from error
 

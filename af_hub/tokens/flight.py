@@ -77,9 +77,8 @@ class Flight:
     async def _fly(self) -> Landing:
         self._write(partial(self.store.begin_flight, self.username, self.now))
         try:
-            answer = await self.client.refresh(
-                self.login.refresh_token, self.purpose.scope, self.purpose.audience, SECONDS
-            )
+            scope = within(self.purpose.scope, self.login.scope)
+            answer = await self.client.refresh(self.login.refresh_token, scope, self.purpose.audience, SECONDS)
         except AFError:
             self._write(partial(self.store.end_flight, self.username))
             raise
@@ -102,7 +101,13 @@ def next_login(before: Login, answer: TokenAnswer, token: AccessToken | None) ->
     if not answer.refresh_token:
         return replace(before, token=token)
     kept = before.ends_at if answer.refresh_token == before.refresh_token else None
-    return Login(answer.refresh_token, token, answer.ends_at or kept)
+    return Login(answer.refresh_token, token, answer.ends_at or kept, scope=before.scope)
+
+
+def within(wanted: str, granted: str) -> str:
+    """Of the scopes ``wanted`` those that a login with ``granted`` can have; all when that is not known."""
+    have = granted.split()
+    return " ".join(scope for scope in wanted.split() if scope in have or not have)
 
 
 class Threads:

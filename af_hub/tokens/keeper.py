@@ -24,7 +24,7 @@ from af_hub.errors import AFError, ClaimsError, IAMAway, LoginRequired, Unavaila
 from af_hub.iam.claims import Claims, read_claims
 from af_hub.iam.endpoint import IAMClient
 from af_hub.tokens import metrics
-from af_hub.tokens.flight import Flight, Purpose, Threads
+from af_hub.tokens.flight import Flight, Purpose, Threads, within
 from af_hub.tokens.health import Health
 from af_hub.tokens.lifetime import AccessToken, refresh_at
 from af_hub.tokens.records import Record
@@ -59,6 +59,7 @@ BATCH = 64
 """So many are refreshed before the loop looks anew who is most in need."""
 
 LOGIN_OVER = "Your login has ended; log in again."
+NEW_SCOPES = "The facility needs more of your login than it had when you logged in; log in again."
 UNKNOWN_ISSUER = (
     "facility.yaml no longer knows the IAM of your login; log in again, or ask the facility's administrators."
 )
@@ -101,8 +102,15 @@ class TokenKeeper:
         self._bad_news: dict[Health, asyncio.Future[None]] = {}
         self._changed = asyncio.Event()
 
-    async def enrol(self, claims: Claims, refresh_token: str, ends_at: float | None = None) -> Claims:
+    async def enrol(self, claims: Claims, refresh_token: str, ends_at: float | None = None, scope: str = "") -> Claims:
         """Begin to keep tokens for somebody who just logged in; hands back the claims under their pinned name.
+
+        Parameters
+        ----------
+        ends_at
+            When the refresh token ends; None when the IAM does not say.
+        scope
+            What the IAM granted to this login; empty when it does not say.
 
         Raises
         ------
@@ -111,7 +119,9 @@ class TokenKeeper:
         Unavailable
             When the hub cannot write it down.
         """
-        return await self._patiently(self._enrol(claims, Login(refresh_token, ends_at=ends_at)), ENROL_SECONDS)
+        return await self._patiently(
+            self._enrol(claims, Login(refresh_token, ends_at=ends_at, scope=scope)), ENROL_SECONDS
+        )
 
     async def _enrol(self, claims: Claims, login: Login) -> Claims:
         async with self._locks[self._store.pin(claims).username]:
@@ -325,6 +335,8 @@ class TokenKeeper:
         if self._issuer(username) not in self._clients:  # an edit that may be taken back, so this ends nothing
             raise LoginRequired(UNKNOWN_ISSUER)
         for_session = purpose == self._session_of(username)
+        if not for_session and within(purpose.scope, login.scope) != " ".join(purpose.scope.split()):
+            raise LoginRequired(NEW_SCOPES)
 
         async def fly(client: IAMClient) -> AccessToken:
             await client.discovery.metadata()

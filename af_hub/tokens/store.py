@@ -89,12 +89,15 @@ class Login:
         When the IAM will take the refresh token no longer, as far as it said so.
     why
         Why the login ended; empty while it has not, or when the person knows.
+    scope
+        What the IAM granted to this login, blanks between; no refresh can have more. Empty when unknown.
     """
 
     refresh_token: str = field(repr=False)
     token: AccessToken | None = None
     ends_at: float | None = None
     why: str = ""
+    scope: str = ""
 
 
 class Store:

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from keeping import POOL, Bench
+from keeping import HUB, POOL, Bench
 from sqlalchemy import Connection, Engine, event
 
 from af_hub.errors import LoginRequired, Refused, Unavailable
 from af_hub.iam.claims import Claims
+from af_hub.tokens.keeper import Purpose
 
 
 async def test_token_is_kept_until_it_is_due(bench: Bench) -> None:
@@ -68,6 +69,20 @@ async def test_purpose_token_is_kept_a_while(bench: Bench) -> None:
     bench.clock.now += 400
     second = await bench.keeper.purpose_token("ada", POOL)
     assert second != first and second.seconds_left(bench.clock.now) == 600
+
+
+async def test_login_that_is_older_than_the_policys_scopes_goes_on_with_what_it_has(bench: Bench) -> None:
+    user = bench.iam.users["ada"]
+    granted = "openid profile wlcg.groups offline_access"
+    refresh_token = bench.iam.grant(HUB, "ada", tuple(granted.split()))
+    await bench.keeper.enrol(Claims(bench.iam.issuer, user.subject, "ada"), refresh_token, scope=granted)
+    bench.keeper._session = lambda _: Purpose("openid profile wlcg.groups storage.read:/new")
+    token = await bench.keeper.access_token("ada")
+    assert bench.iam.verified(token.value)["scope"] == "openid profile wlcg.groups"
+    with pytest.raises(LoginRequired, match="more of your login"):
+        await bench.keeper.purpose_token("ada", POOL)
+    bench.clock.now += 3000
+    assert await bench.restarted().access_token("ada") != token and bench.keeper.logged_in("ada")
 
 
 async def test_rotation_survives_a_restart(bench: Bench) -> None:
