@@ -52,7 +52,11 @@ async def about_to_refresh(bench: Bench, reuse: bool, point: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "grace", [pytest.param(False, id="tokens stay"), pytest.param(True, id="tokens rotate with grace")]
+    "grace",
+    [
+        pytest.param(False, id="tokens stay", marks=pytest.mark.long),
+        pytest.param(True, id="tokens rotate with grace"),
+    ],
 )
 @pytest.mark.parametrize(
     "point", [point if point == "heard" else pytest.param(point, marks=pytest.mark.long) for point in POINTS]

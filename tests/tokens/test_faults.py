@@ -5,6 +5,7 @@ Each row is a mistake that plain oauthenticator makes, or a way in which a real 
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from keeping import POOL, Bench, comes_true
@@ -14,8 +15,6 @@ from af_hub.iam.http import read_pause
 from af_hub.testing.iam_faults import KINDS, RETRY_AFTER, Kind
 from af_hub.testing.process import free_port
 from af_hub.tokens import flight, keeper
-
-ENDED: set[Kind] = {"refuses"}
 
 
 @pytest.fixture
@@ -34,7 +33,13 @@ async def test_token_about_to_end_is_refreshed_ahead(bench: Bench) -> None:
     assert first.seconds_left(bench.clock.now) == 30 and second.seconds_left(bench.clock.now) == 3600
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ENDED | {"slow", "other issuer", "cut"}])
+def kinds(*without: Kind) -> list[Any]:
+    """All but these; those that let the hub wait are marked."""
+    waits = {"silent", "drip"}
+    return [pytest.param(kind, marks=[pytest.mark.slow] * (kind in waits)) for kind in KINDS if kind not in without]
+
+
+@pytest.mark.parametrize("kind", kinds("refuses", "slow", "other issuer", "cut"))
 @pytest.mark.usefixtures("impatient")
 async def test_token_endpoint_that_fails_logs_nobody_out(bench: Bench, kind: Kind) -> None:
     if (
@@ -59,7 +64,7 @@ async def test_token_endpoint_that_fails_logs_nobody_out(bench: Bench, kind: Kin
     assert not bench.keeper.trouble("ada")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in {"slow", "drip", "other issuer"}])
+@pytest.mark.parametrize("kind", kinds("slow", "drip", "other issuer"))
 @pytest.mark.usefixtures("impatient")
 async def test_userinfo_that_fails_keeps_the_rights(bench: Bench, kind: Kind) -> None:
     before = await bench.log_in()
@@ -98,6 +103,7 @@ async def test_hub_that_starts_while_the_iam_is_away(bench: Bench) -> None:
     assert await restarted.claims("ada", max_age=0) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 async def test_answer_that_comes_late_is_kept(bench: Bench) -> None:
     await bench.log_in()
@@ -228,6 +234,7 @@ async def test_claims_that_cannot_be_read_change_nothing(bench: Bench) -> None:
     assert bench.keeper.logged_in("ada")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 async def test_no_message_holds_a_token(bench: Bench) -> None:
     await bench.log_in()

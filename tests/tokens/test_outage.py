@@ -13,7 +13,7 @@ from af_hub.iam.claims import Claims
 from af_hub.testing.iam_tokens import DemoUser
 from af_hub.tokens.health import Health
 
-PEOPLE = [f"user{number}" for number in range(16)]
+PEOPLE = [f"user{number}" for number in range(10)]
 
 
 @pytest.fixture
@@ -67,6 +67,7 @@ async def test_half_an_hour_without_iam(crowd: Bench) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_iam_that_is_away_is_asked_by_one_at_a_time(bench: Bench) -> None:
     asked: list[float] = []
 
@@ -95,6 +96,7 @@ async def test_iam_that_is_away_is_asked_by_one_at_a_time(bench: Bench) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_many_after_a_restart_are_one_refresh_each(bench: Bench) -> None:
     names = [f"p{number}" for number in range(60)]
     for name in names:
