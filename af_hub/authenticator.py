@@ -413,6 +413,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
             keeper.login_ends(username),
             keeper.token_ends(username),
             self._explained(username, keeper.trouble(username)),
+            keeper.lacks(username),
         )
 
     async def forget(self, username: str) -> None:

@@ -159,6 +159,12 @@ class TokenKeeper:
         """Whether there is a login of this user that the IAM took when it was last asked."""
         return bool(self._login(username).refresh_token)
 
+    def lacks(self, username: str) -> str:
+        """Scopes that the policy gives to sessions now and this login does not have, blanks between."""
+        wanted, login = self._session_of(username).scope, self._login(username)
+        have = within(wanted, login.scope).split()
+        return " ".join(scope for scope in wanted.split() if scope not in have) if login.refresh_token else ""
+
     def trouble(self, username: str) -> str:
         """Why this user's token is not refreshed at this moment, in a sentence; empty when it is, or need not be."""
         login = self._login(username)

@@ -31,12 +31,15 @@ class LoginState:
         When the access token of running sessions ends; None when there is none.
     trouble
         Why it is not refreshed now, or why the login ended.
+    lacks
+        Scopes that sessions get by now and this login does not have.
     """
 
     logged_in: bool
     ends_at: float | None
     token_ends_at: float | None
     trouble: str = ""
+    lacks: str = ""
 
 
 def login_notice(state: LoginState, now: float) -> Notice | None:
@@ -53,6 +56,12 @@ def login_notice(state: LoginState, now: float) -> Notice | None:
             f"Your login ends at {clock(state.ends_at, now)}. What runs then goes on, but gets no fresh access token, so that within the "
             "hour it reads no protected data and starts no jobs. Log in again before that, and nothing is interrupted.",
             "warning" if state.ends_at - now < VERY_SOON else "info",
+            log_in=True,
+        )
+    if state.lacks:
+        return Notice(
+            f"Sessions may do more here than when you logged in ({state.lacks}). Log in again to have it.",
+            "info",
             log_in=True,
         )
     return None

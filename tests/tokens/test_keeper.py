@@ -79,6 +79,7 @@ async def test_login_that_is_older_than_the_policys_scopes_goes_on_with_what_it_
     bench.keeper._session = lambda _: Purpose("openid profile wlcg.groups storage.read:/new")
     token = await bench.keeper.access_token("ada")
     assert bench.iam.verified(token.value)["scope"] == "openid profile wlcg.groups"
+    assert bench.keeper.lacks("ada") == "storage.read:/new"
     with pytest.raises(LoginRequired, match="more of your login"):
         await bench.keeper.purpose_token("ada", POOL)
     bench.clock.now += 3000

@@ -11,6 +11,12 @@ NOW = 1_800_000_000.0  # 2027-01-15 08:00 UTC
     "state, parts, level",
     [
         pytest.param(LoginState(True, None, NOW + 3000), None, "", id="all is well, and the IAM says no end"),
+        pytest.param(
+            LoginState(True, None, NOW + 3000, lacks="storage.read:/new"),
+            ["storage.read:/new", "Log in again"],
+            "info",
+            id="the policy gives more by now",
+        ),
         pytest.param(LoginState(True, NOW + 86401, NOW + 3000), None, "", id="more than a day left"),
         pytest.param(
             LoginState(True, NOW + 7300, NOW + 3000), ["ends at 10:01 UTC", "Log in again"], "info", id="two hours"
