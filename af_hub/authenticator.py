@@ -296,7 +296,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         min=1,
         max=64,
         help="""
-        How many requests for tokens and groups the hub has at all IAMs together, at one time. It bounds what a restart of the hub, or the end of an
+        How many requests for tokens and groups the hub has at one IAM, at one time. It bounds what a restart of the hub, or the end of an
         outage, does to an IAM.
 
         Example, for an IAM that serves many::

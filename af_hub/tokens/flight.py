@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+MOST_THREADS = 256
 SECONDS = 30.0
 """For the IAM's answer."""
 
@@ -113,8 +114,9 @@ def within(wanted: str, granted: str) -> str:
 class Threads:
     """Where flights and writes happen, so that neither waits for the event loop nor the loop for a disk."""
 
-    def __init__(self, flights: int) -> None:
-        self._flights = ThreadPoolExecutor(flights, thread_name_prefix="refresh")
+    def __init__(self) -> None:
+        # The keeper bounds what it begins; a thread is made when it is needed.
+        self._flights = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="refresh")
         self._desk = ThreadPoolExecutor(2, thread_name_prefix="keeper")
 
     async def fly(self, flight: Flight) -> Landing:

@@ -37,7 +37,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 PARALLEL = 8
-"""Requests to all IAMs together, at one time."""
+"""Requests to one IAM, at one time."""
 
 TOKEN_PATIENCE = 20.0
 """Seconds that somebody waits for a token while many do, when the one that is there may not do."""
@@ -76,7 +76,7 @@ class TokenKeeper:
     session
         What sessions of an issuer's people get; its scopes must allow userinfo (``openid``).
     parallel
-        Requests to all IAMs together, at one time.
+        Requests to one IAM, at one time; each has its own share, so that none waits for another that is slow.
     """
 
     def __init__(
@@ -96,8 +96,9 @@ class TokenKeeper:
         self._health: defaultdict[tuple[str, str], Health] = defaultdict(Health)
         self._asked_at: dict[str, float] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._parallel, self._calls = parallel, asyncio.Semaphore(parallel)
-        self._threads = Threads(parallel)
+        self._parallel = parallel
+        self._calls: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(parallel))
+        self._threads = Threads()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._bad_news: dict[Health, asyncio.Future[None]] = {}
         self._changed = asyncio.Event()
@@ -284,7 +285,18 @@ class TokenKeeper:
         return max(refresh_at(token, username) if token and username not in self._interrupted else 0.0, again_at)
 
     async def _renew_all(self, usernames: Sequence[str]) -> None:
-        """Each of them, at most ``parallel`` at a time."""
+        """Each of them, at most ``parallel`` of an issuer at a time."""
+        await asyncio.gather(*(self._renew_some(group) for group in self._by_issuer(usernames)))
+        if len(usernames) >= BATCH:
+            self._changed.set()  # there are more
+
+    def _by_issuer(self, usernames: Sequence[str]) -> list[list[str]]:
+        groups: defaultdict[str, list[str]] = defaultdict(list)
+        for username in usernames:
+            groups[self._issuer(username)].append(username)
+        return list(groups.values())
+
+    async def _renew_some(self, usernames: Sequence[str]) -> None:
         turns = iter(usernames)
 
         async def worker() -> None:
@@ -292,8 +304,6 @@ class TokenKeeper:
                 await self._renew(username)
 
         await asyncio.gather(*(worker() for _ in islice(usernames, self._parallel)))
-        if len(usernames) >= BATCH:
-            self._changed.set()  # there are more
 
     async def _renew(self, username: str) -> None:
         try:
@@ -420,7 +430,7 @@ class TokenKeeper:
         """One request to the person's IAM, unless it failed a short while ago."""
         issuer = self._issuer(username)
         client, health = self._clients[issuer], self._health[issuer, what]
-        async with self._calls:
+        async with self._calls[issuer]:
             health.ask(username, self._clock())
             try:
                 answer = await self._timed(asyncio.ensure_future(call(client)), health, username)

@@ -10,6 +10,9 @@ from keeping import HUB, SCOPES, Bench, comes_true
 
 from af_hub.errors import IAMAway, Unavailable
 from af_hub.iam.claims import Claims
+from af_hub.iam.discovery import Discovery
+from af_hub.iam.endpoint import IAMClient
+from af_hub.testing.iam import DemoIAM
 from af_hub.testing.iam_tokens import DemoUser
 from af_hub.tokens.health import Health
 
@@ -93,6 +96,25 @@ async def test_iam_that_is_away_is_asked_by_one_at_a_time(bench: Bench) -> None:
     later = [at for at in asked if at > asked[0]]
     in_a_minute = max(sum(start <= at < start + 60 for at in later) for start in later)
     assert len(asked) - len(later) <= 10 and len(later) >= 30 and in_a_minute <= 6
+
+
+async def test_iam_that_hangs_holds_up_nobody_of_another(bench: Bench) -> None:
+    async with DemoIAM([], [HUB], issuer="https://other.test/", clock=bench.clock) as other:
+        bench.keeper._clients = {
+            **bench.keeper._clients,
+            other.issuer: IAMClient(Discovery(other.issuer, other.discovery), "hub", "s3cret", bench.clock),
+        }
+        names = [f"o{number}" for number in range(12)]
+        for name in names:
+            other.users[name] = DemoUser(name, f"sub-{name}")
+            await bench.keeper.enrol(Claims(other.issuer, f"sub-{name}", name), other.grant(HUB, name, SCOPES))
+        other.faults["token"] = "silent"
+        waiting = [asyncio.create_task(bench.keeper.access_token(name)) for name in names]
+        await bench.log_in()
+        assert await bench.keeper.access_token("ada")
+        assert not [task for task in waiting if task.done()]
+        other.recover()
+        assert all(await asyncio.gather(*waiting))
 
 
 @pytest.mark.slow
