@@ -31,7 +31,8 @@ def _lines(policy: Policy, claims: Claims, rights: Rights, source: str, now: flo
     yield f"{claims.username} ({claims.name or 'no name'}), groups {', '.join(groups) or 'none'}"
     issuer = policy.issuer(claims.issuer)
     yield f"  from {source}" + (f", issuer {issuer.name}" if issuer and len(policy.issuers) > 1 else "")
-    yield f"  at {instant(datetime.fromtimestamp(now, UTC))}"
+    if policy.overrides:
+        yield f"  at {instant(datetime.fromtimestamp(now, UTC))}"
     if not rights.login:
         yield f"may not log in: {rights.refusal}"
         return
