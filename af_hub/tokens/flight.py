@@ -26,6 +26,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 MOST_THREADS = 256
+"""More than are ever begun: a few for each issuer."""
+
 SECONDS = 30.0
 """For the IAM's answer."""
 
