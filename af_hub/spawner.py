@@ -198,12 +198,11 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         ChoiceRefused
             When the person's login has ended.
         """
-        policy: Policy = self.authenticator.policy
         try:
-            rights: Rights = await maybe_future(self.authenticator.rights_of(self.user))
+            decided: tuple[Rights, Policy] = await maybe_future(self.authenticator.rights_of(self.user))
         except LoginRequired as error:
             raise ChoiceRefused(str(error), Reason.LOGIN) from error
-        return rights, policy
+        return decided
 
     async def _checked(self, choice: object) -> tuple[SessionOptions, Rights, Policy]:
         try:

@@ -171,9 +171,8 @@ def view(cluster: Cluster, parts: Parts) -> ClusterView:
 @router.get("/sites")
 async def list_sites(caller: Caller, parts: Controller) -> list[SiteView]:
     """Sites that are open to you, with what is free now."""
-    policy = parts.policy.current()
-    names = (await parts.rights(caller.name)).sites
-    slots = await _slots({policy.sites[name].pool for name in names}, parts)
+    rights, policy = await parts.rights(caller.name)
+    slots = await _slots({policy.sites[name].pool for name in rights.sites}, parts)
     return [
         SiteView(
             name=name,
@@ -183,7 +182,7 @@ async def list_sites(caller: Caller, parts: Controller) -> list[SiteView]:
             cores=slots[name].cores if name in slots else None,
             cores_free=slots[name].cores_free if name in slots else None,
         )
-        for name in names
+        for name in rights.sites
     ]
 
 
@@ -213,7 +212,7 @@ async def list_clusters(caller: Caller, parts: Controller) -> list[ClusterView]:
 @router.post("/clusters", status_code=201)
 async def create_cluster(asked: NewCluster, caller: Caller, parts: Controller) -> ClusterView:
     """Ask for a Dask cluster."""
-    rights = await parts.rights(caller.name)
+    rights, policy = await parts.rights(caller.name)
     check_choice(rights, Choice(asked.site, asked.image, asked.workers, asked.cores, asked.memory))
     if rights.condor is None or rights.limits is None:
         raise Refused("Your groups give you no Dask clusters.")
@@ -225,7 +224,7 @@ async def create_cluster(asked: NewCluster, caller: Caller, parts: Controller) -
         owner=caller.name,
         name=asked.name or f"{asked.site}-{cluster_id[:4]}",
         site=asked.site,
-        pool=parts.policy.current().sites[asked.site].pool,
+        pool=policy.sites[asked.site].pool,
         image=asked.image,
         account=rights.condor.account,
         accounting_group=rights.condor.accounting_group,
@@ -255,7 +254,8 @@ async def scale_cluster(cluster: Owned, asked: Scale, caller: Caller, parts: Con
     """Change the number of workers."""
     _check_alive(cluster)
     if asked.workers > cluster.workers_wanted:
-        check_size(await parts.rights(caller.name), asked.workers, cluster.cores, cluster.memory)
+        rights, _ = await parts.rights(caller.name)
+        check_size(rights, asked.workers, cluster.cores, cluster.memory)
     parts.store.scale(cluster.id, asked.workers, parts.clock())
     parts.reconciler.wake(cluster.id)
     return view(parts.own(cluster.id, caller.name), parts)

@@ -110,7 +110,8 @@ async def test_an_iam_that_is_down_logs_nobody_out(bench: Bench) -> None:
     bench.iam.down = True
     model = await bench.authenticator.refresh_user(user, browser())
     assert isinstance(model, dict) and model["groups"] == ["/cms", "/cms/itcms"]
-    assert (await bench.authenticator.rights_of(user)).login
+    rights, _ = await bench.authenticator.rights_of(user)
+    assert rights.login
 
 
 async def test_ended_login_ends_the_browsers_but_not_the_session(bench: Bench) -> None:

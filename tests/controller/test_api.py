@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import json
 
 import asyncssh
@@ -7,9 +8,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from world import ORIGIN, PREFIX
+from world import FACILITY, ORIGIN, PREFIX
 
 from af_hub.controller.guard import BODY_BYTES
+from af_hub.policy.load import read_policy
 from af_hub.testing.fake_hub import SERVICE_SCOPE
 
 NOBODY = "f" * 32
@@ -234,6 +236,27 @@ async def test_rights_that_went_away(world, running):
     async with world.api(world.owner) as api:
         assert (await api.patch(f"api/clusters/{running}", json={"workers": 2})).status_code == 403
         assert (await api.delete(f"api/clusters/{running}")).status_code == 202, "closing is always allowed"
+
+
+class EditedAllTheTime:
+    """A policy file in which each look finds the next of these policies."""
+
+    def __init__(self, *policies):
+        self._policies = itertools.cycle(policies)
+
+    def current(self):
+        return next(self._policies)
+
+
+@pytest.mark.parametrize("before, status", [(True, 201), (False, 403)], ids=["a site goes", "a site comes"])
+async def test_an_edit_meanwhile_is_for_the_next_decision(world, before, status):
+    policies = [read_policy(text, "facility.yaml", {}) for text in (FACILITY, FACILITY.replace("T2_A", "T2_C"))]
+    world.parts.policy = EditedAllTheTime(*policies if before else reversed(policies))
+    async with world.api(world.owner) as api:
+        answer = await api.post("api/clusters", json={"site": "T2_A", "image": "python-analysis"})
+        assert answer.status_code == status, answer.text
+        for _ in policies:
+            assert (await api.get("api/sites")).status_code == 200
 
 
 async def test_after_the_end(world, running):
