@@ -368,7 +368,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         except TimeoutError as error:
             raise Unavailable(f"The IAM takes more than {LOGIN_SECONDS:g} seconds for a login.") from error
         claims = read_claims(found, self.client.discovery.issuer)
-        rights = self._decide(claims)
+        rights = self._decide(claims, self.policy)
         if not rights.login:
             raise Refused(rights.refusal)
         if not answer.refresh_token:
@@ -392,7 +392,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
                 False  # JupyterHub 6.1.1 reads it for cookies too, but sets it for tokens only
             )
         try:
-            rights, claims = await self._rights(user.name)
+            rights, claims, _policy = await self._rights(user.name)
         except LoginRequired:
             return bool(handler is not None and handler._token_authenticated)
         except Exception:
@@ -403,15 +403,16 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
             return False
         return self._model(claims, rights)
 
-    async def rights_of(self, user: User) -> Rights:
-        """What this user may do now; for the spawner.
+    async def rights_of(self, user: User) -> tuple[Rights, Policy]:
+        """What this user may do now, and the policy that says so; for the spawner.
 
         Raises
         ------
         LoginRequired
             When the IAM ended the user's login.
         """
-        return (await self._rights(user.name))[0]
+        rights, _, policy = await self._rights(user.name)
+        return rights, policy
 
     async def session_token(self, user: User) -> AccessToken:
         """What this user's session begins with; for the spawner.
@@ -434,28 +435,28 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         LoginRequired, Unavailable
             As :meth:`TokenKeeper.purpose_token`.
         """
-        rights, claims = await self._rights(username)
+        rights, claims, policy = await self._rights(username)
         if rights.condor is None:
             raise Refused(
                 rights.refusal or f"{claims.username} is in no group to which facility.yaml gives a condor account."
             )
-        audiences = " ".join(
-            sorted({self.policy.pools[self.policy.sites[site].pool].audience for site in rights.sites})
-        )
+        audiences = " ".join(sorted({policy.pools[policy.sites[site].pool].audience for site in rights.sites}))
         token: AccessToken = await self.keeper.purpose_token(username, Purpose(" ".join(self.condor_scopes), audiences))
         return token
 
-    async def _rights(self, username: str) -> tuple[Rights, Claims]:
+    async def _rights(self, username: str) -> tuple[Rights, Claims, Policy]:
+        """Rights, and what they were decided from; whoever asks for the policy once more may get another."""
         claims = await self.keeper.claims(username, self.auth_refresh_age)
-        return self._decide(claims), claims
+        policy = self.policy
+        return self._decide(claims, policy), claims, policy
 
-    def _decide(self, claims: Claims) -> Rights:
+    def _decide(self, claims: Claims, policy: Policy) -> Rights:
         if claims.username in self.blocked_users:
             return Rights(
                 login=False,
-                refusal=f"{claims.username} is blocked at this facility; ask {self.policy.facility.contact}.",
+                refusal=f"{claims.username} is blocked at this facility; ask {policy.facility.contact}.",
             )
-        return decide(self.policy, claims)
+        return decide(policy, claims)
 
     def _model(self, claims: Claims, rights: Rights) -> dict[str, Any]:
         """What JupyterHub learns of somebody. The admin flag is never set: it would open everybody's account."""
