@@ -9,7 +9,7 @@ Promises: an answer within :data:`PROBE_SECONDS`; whatever a client sends, its c
 to XRootD's own configuration (:mod:`af_hub.session.xrootd`).
 
 Source: The XRootD Protocol, version 5, sections "Session Establishment", "kXR_open", "kXR_redirect"; what is said of the client was seen
-with 5.8, 5.9 and 6.2.
+with 6.2.1 and servers of 5.8.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from urllib.parse import parse_qs, urlsplit
 
-from af_hub.session.probes import ANSWER, HELLO, is_welcome
+from af_hub.session.probes import ANSWER, HELLO, LOAD_BALANCER, is_welcome
 from af_hub.session.xrootd import CACHE, PROXY
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ REQUEST = struct.Struct(">2sH16si")
 RESPONSE = struct.Struct(">2sHi")
 OK, ERROR, REDIRECT = 0, 4003, 4004
 BAD_ARGUMENT, UNREACHABLE, UNSUPPORTED, NOT_FOUND = 3000, 3005, 3013, 3011
-VERSION, LOAD_BALANCER, IS_MANAGER = 0x310, 0, 2
+VERSION, IS_MANAGER = 0x310, 2
 WHOLE_URL = -(2**31)
 """A port that says: what follows is an address, path included. Other negative ones would also set flags of the client."""
 
@@ -116,7 +116,7 @@ class Signpost:
         return urlsplit(self.cache).port or 1094
 
     async def alive(self) -> bool:
-        """Whether the cache answers; looked at anew every few seconds, once for all who ask."""
+        """Whether the cache answers: one look for all who ask at one time, good for :data:`ALIVE_SECONDS` or :data:`DEAD_SECONDS`."""
         async with self._looking:
             if self.clock() >= self._until:
                 alive = await answers(self.host, self.port)
@@ -134,21 +134,16 @@ class Signpost:
         """Status and body of the answer to an opening."""
         wish = read_wish(asked)
         if wish is None:
-            return ERROR, struct.pack(
-                ">i", BAD_ARGUMENT
-            ) + b"only files of an origin are opened here: root://host//path\0"
+            return refusal(BAD_ARGUMENT, "only files of an origin are opened here: root://host//path")
         way = way_of(wish, self.host, await self.alive())
         if way == "cache":
             return REDIRECT, struct.pack(">i", self.port) + self.host.encode()
         if way == "origin":
             return REDIRECT, struct.pack(">i", WHOLE_URL) + wish.origin.encode()
-        missing = wish.reasons and wish.reasons <= {"enoent"}
-        sentence = (
-            f"there is no such file at {wish.host}"
-            if missing
-            else f"neither the cache {self.host}:{self.port} nor the origin {wish.host} gives this file"
-        )
-        return ERROR, struct.pack(">i", NOT_FOUND if missing else UNREACHABLE) + sentence.encode() + b"\0"
+        if wish.reasons and wish.reasons <= {"enoent"}:
+            return refusal(NOT_FOUND, f"there is no such file at {wish.host}")
+        neither = f"neither the cache {self.host}:{self.port} nor the origin {wish.host} gives this file"
+        return refusal(UNREACHABLE, neither)
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client, until it leaves or says something that we do not understand."""
@@ -179,7 +174,12 @@ class Signpost:
                 return await self.answer(data.rstrip(b"\0").decode(errors="replace"))
             case Request.PING | Request.END_SESSION:
                 return OK, b""
-        return ERROR, struct.pack(">i", UNSUPPORTED) + b"only files are opened here\0"
+        return refusal(UNSUPPORTED, "only files are opened here")
+
+
+def refusal(code: int, sentence: str) -> tuple[int, bytes]:
+    """Status and body of an error."""
+    return ERROR, struct.pack(">i", code) + sentence.encode() + b"\0"
 
 
 async def answers(host: str, port: int) -> bool:
