@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 TEXT_LENGTH = 300
-EXIT_POLICY = 3
-"""Hold code of ``on_exit_hold``, whose reason is ours."""
-
 _ADMINS = "the facility's administrators can help"
 HELD: dict[int, str] = {
     1: "somebody put it on hold (condor_hold)",
