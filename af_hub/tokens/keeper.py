@@ -1,9 +1,10 @@
 """The keeper: every refresh of the facility happens here, in the hub, one at a time for each person.
 
-Promises: a refresh token is stored before the access token that came with it is used, so rotation cannot be lost; access tokens are
-refreshed ahead of their end whether or not a browser is open; an IAM that does not answer ends no login, and whatever is still good
-goes on being handed out. A login that the IAM ended (``invalid_grant``) is not asked for again until the person logs in.
-Leaves to :mod:`af_hub.authenticator` who may do what, and to :mod:`af_hub.tokens.endpoint` who may ask.
+Promises: a refresh token is stored before the access token that came with it is used, so rotation cannot be lost (but for a hub that
+ends while its disk is full: until it can be written, a refresh token is in memory only); access tokens are refreshed ahead of their
+end whether or not a browser is open; an IAM that does not answer ends no login, and whatever is still good goes on being handed out. A
+login that the IAM ended (``invalid_grant``) is not asked for again until the person logs in. Leaves to :mod:`af_hub.authenticator` who
+may do what, and to :mod:`af_hub.tokens.endpoint` who may ask.
 
 The access token of the login itself has every scope that the hub may ask for. It is used once, to learn who logged in, and forgotten;
 sessions get a narrower one.
