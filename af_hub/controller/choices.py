@@ -45,7 +45,8 @@ def check_count(rights: Rights, living: int) -> None:
         With the limit.
     """
     if rights.limits is not None and living >= rights.limits.clusters:
-        raise Refused(f"You have {living} Dask clusters, and your limit is {rights.limits.clusters}; close one first.")
+        have = f"{living} Dask cluster{'s' if living != 1 else ''}"
+        raise Refused(f"You have {have}, and your limit is {rights.limits.clusters}; close one first.")
 
 
 def check_size(rights: Rights, workers: int, cores: int, memory: int) -> None:
