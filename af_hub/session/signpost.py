@@ -15,6 +15,7 @@ with 6.2.1 and servers of 5.8.
 import asyncio
 import logging
 import secrets
+import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
@@ -24,7 +25,7 @@ from enum import IntEnum
 from urllib.parse import parse_qs, urlsplit
 
 from af_hub.session.probes import ANSWER, HELLO, LOAD_BALANCER, is_welcome
-from af_hub.session.xrootd import CACHE, PROXY
+from af_hub.session.xrootd import CACHE, PROXY, signpost_url
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,9 @@ ALIVE_SECONDS, DEAD_SECONDS = 0.1, 5.0
 """How long the word about the cache holds. A client that is sent to a dead one loses ten seconds, a look costs less than opening a file."""
 
 LOGIN_SECONDS = 30.0
-AGAIN_SECONDS = 5.0
 MOST_BYTES = 16_384
+CONNECTIONS_AT_MOST = 256
+"""Anybody on the machine may connect. When there are more, the one that has been quiet for longest goes; XRootD's client dials again."""
 
 REQUEST = struct.Struct(">2sH16si")
 RESPONSE = struct.Struct(">2sHi")
@@ -104,6 +106,7 @@ class Signpost:
     _alive: bool = field(default=True, init=False)
     _until: float = field(default=0.0, init=False)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _open: dict[asyncio.StreamWriter, None] = field(default_factory=dict, init=False)
 
     @property
     def host(self) -> str:
@@ -148,6 +151,7 @@ class Signpost:
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client, until it leaves or says something that we do not understand."""
         try:
+            self._heard(writer)
             async with asyncio.timeout(LOGIN_SECONDS):
                 if await reader.readexactly(len(HELLO)) != HELLO:
                     return
@@ -156,13 +160,24 @@ class Signpost:
                 stream, request, _, size = REQUEST.unpack(await reader.readexactly(REQUEST.size))
                 if not 0 <= size <= MOST_BYTES:
                     return
+                self._heard(writer)
                 status, body = await self._respond(request, await reader.readexactly(size))
                 writer.write(RESPONSE.pack(stream, status, len(body)) + body)
                 await writer.drain()
         except (OSError, EOFError, TimeoutError):
             pass
         finally:
+            self._open.pop(writer, None)
             writer.close()
+
+    def _heard(self, writer: asyncio.StreamWriter) -> None:
+        """Note who spoke last, and let go whoever has been quiet for longest when there are too many."""
+        self._open.pop(writer, None)
+        self._open[writer] = None
+        if len(self._open) > CONNECTIONS_AT_MOST:
+            quiet = next(iter(self._open))
+            del self._open[quiet]
+            quiet.transport.abort()
 
     async def _respond(self, request: int, data: bytes) -> tuple[int, bytes]:
         match request:
@@ -198,34 +213,20 @@ async def answers(host: str, port: int) -> bool:
 
 
 @asynccontextmanager
-async def open_signpost(cache: str, port: int = 0) -> AsyncIterator[str]:
-    """A signpost for this cache on the loopback; gives what XROOT_PROXY shall be."""
-    server = await asyncio.start_server(Signpost(cache).talk, "127.0.0.1", port)
+async def open_signpost(cache: str, listener: socket.socket | None = None) -> AsyncIterator[str]:
+    """A signpost for this cache on the loopback; gives what XROOT_PROXY shall be.
+
+    Parameters
+    ----------
+    listener
+        Where it answers; a port of its own when None. It stays open for the next signpost.
+    """
+    own = socket.create_server(("127.0.0.1", 0)) if listener is None else listener.dup()
+    server = await asyncio.start_server(Signpost(cache).talk, sock=own, limit=MOST_BYTES)
     try:
-        yield f"root://127.0.0.1:{server.sockets[0].getsockname()[1]}//"
+        yield signpost_url(own.getsockname()[1])
     finally:
         server.close()
-
-
-@asynccontextmanager
-async def keep_signpost(cache: str, port: int) -> AsyncIterator[None]:
-    """A signpost for a session, where its environment says that there is one; tried again while somebody else has the port."""
-
-    async def stand() -> None:
-        while True:
-            try:
-                async with open_signpost(cache, port):
-                    await asyncio.get_running_loop().create_future()
-            except OSError as error:
-                log.error("no signpost for XRootD at port %d, so nothing can be read (%s); trying again", port, error)
-                await asyncio.sleep(AGAIN_SECONDS)
-
-    standing = asyncio.create_task(stand()) if cache else None
-    try:
-        yield
-    finally:
-        if standing is not None:
-            standing.cancel()
 
 
 @asynccontextmanager
