@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from af_hub.condor.jobstatus import JobState, job_state
-from af_hub.condor.why import Ending, held_because, read_ending
+from af_hub.condor.why import Ending, held_because, one_line, read_ending
 
 MIB = 2**20
 DASK_CLUSTER = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -150,7 +150,7 @@ def read_job(ad: Mapping[str, Any]) -> DaskJob:
         account=str(ad["Owner"]),
         reason=_held_because(ad) if state is JobState.HELD else "",
         since=float(ad.get("EnteredCurrentStatus") or 0),
-        says=str(ad.get("AFSays") or "")[:SAYS_LENGTH],
+        says=one_line(str(ad.get("AFSays") or ""))[:SAYS_LENGTH],
         starts=int(ad.get("NumJobStarts") or 0),
         ending=read_ending(ad) if state is JobState.ENDED else None,
     )
