@@ -17,6 +17,7 @@ from af_hub.condor.ads import SiteSlots
 from af_hub.controller.choices import Choice, check_choice, check_count, check_size
 from af_hub.controller.hub import Person
 from af_hub.controller.keys import ClusterKeys, new_cluster_id
+from af_hub.controller.mistakes import CLUSTER_NAME
 from af_hub.controller.model import Cluster
 from af_hub.controller.parts import Parts
 from af_hub.controller.problems import Problem
@@ -47,7 +48,7 @@ class NewCluster(Body):
     workers: int = Field(1, ge=0, le=WORKERS_AT_MOST)
     cores: int = Field(1, ge=1, le=1024, description="Of each worker.")
     memory: int = Field(2 * 2**30, ge=256 * 2**20, le=2**42, description="Bytes, of each worker.")
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$")
+    name: str | None = Field(None, pattern=CLUSTER_NAME)
 
 
 class Scale(Body):

@@ -166,12 +166,14 @@ GOOD = {"site": "T2_A", "image": "python-analysis"}
         pytest.param(GOOD | {"workers": None}, "workers: found null, wanted a whole number", id="no number"),
         pytest.param(GOOD | {"cores": 0}, "cores: found 0, wanted at least 1", id="no core"),
         pytest.param(GOOD | {"cores": 1.5}, "cores: found 1.5, wanted a whole number", id="half a core"),
-        pytest.param(GOOD | {"memory": 1}, "memory: found 1, wanted at least 268435456", id="no memory"),
+        pytest.param(GOOD | {"memory": 1}, "memory: found 1, wanted at least 268435456 (256 MiB)", id="no memory"),
         pytest.param(
             GOOD | {"memory": 10**40}, "memory: found a very long number, wanted at most 4398046511104", id="too much"
         ),
         pytest.param(
-            GOOD | {"name": "<script>x"}, "name: found a text of 9 characters, wanted", id="a name with markup"
+            GOOD | {"name": "<script>x"},
+            "name: found a text of 9 characters, wanted a letter or digit, then at most 62 letters",
+            id="a name with markup",
         ),
         pytest.param(GOOD | {"name": "a" * 64}, "name: found a text of 64 characters, wanted", id="a long name"),
         pytest.param(
