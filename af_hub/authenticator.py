@@ -25,6 +25,7 @@ from tornado import web
 from traitlets import Any as AnyTrait
 from traitlets import Integer, List, TraitError, Unicode, default, validate
 
+from af_hub import away
 from af_hub.errors import AFError, LoginRequired, PolicyError, Refused, Unavailable
 from af_hub.iam.claims import Claims, read_claims
 from af_hub.iam.discovery import Discovery, Metadata
@@ -316,14 +317,14 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         return policy
 
     def get_handlers(self, app: Any) -> list[tuple[str, type[BaseHandler]]]:
-        """Our endpoint beside oauthenticator's; JupyterHub asks once, when its loop runs, so the keeper begins here."""
+        """Our endpoints beside oauthenticator's; JupyterHub asks once, when its loop runs, so the keeper begins here."""
         logger = logging.getLogger("af_hub")
         logger.parent, logger.propagate = self.log, True
         logger.setLevel(self.log.getEffectiveLevel())
         loop = asyncio.get_running_loop()
         self._keeping = loop.create_task(self.keeper.keep_fresh(), name="token keeper")
         self._looking = loop.create_task(keep_current(self.policy_source), name="policy")
-        return [*super().get_handlers(app), *HANDLERS]
+        return [*super().get_handlers(app), *HANDLERS, *away.HANDLERS]
 
     async def authenticate(self, handler: BaseHandler, data: object = None, **_: object) -> dict[str, Any]:
         """The user who comes back from the IAM's page, if the policy lets them in."""
