@@ -322,6 +322,18 @@ async def test_bodies_are_bounded(world):
         assert (await api.post("api/clusters", content=chunks())).status_code == 413
 
 
+async def test_nobody_takes_long_over_a_body(world, monkeypatch):
+    """Nor keeps a connection by it: whoever does has not even said who they are."""
+    monkeypatch.setattr("af_hub.controller.guard.BODY_SECONDS", 0.05)
+
+    async def drip():
+        yield b"{"
+        await asyncio.sleep(30)
+
+    async with world.api() as api:
+        assert (await asyncio.wait_for(api.post("api/clusters", content=drip()), 10)).status_code == 408
+
+
 async def test_a_cookie_is_no_key_to_the_api(world):
     async with world.api(cookie=f"af-controller={world.owner}") as api:
         assert (await api.get("api/clusters")).status_code == 401
