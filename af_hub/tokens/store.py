@@ -77,7 +77,8 @@ class Store:
     def __init__(self, path: Path, keys: Sequence[Fernet]) -> None:
         path.touch(mode=0o600)
         self._seal = MultiFernet(keys)
-        self._engine = create_engine(f"sqlite:///{path}")
+        # What is written must not stand in the text of an error, which goes into a log.
+        self._engine = create_engine(f"sqlite:///{path}", hide_parameters=True)
         tell_disk_trouble(self._engine, "The hub")
         metadata.create_all(self._engine)
 
