@@ -244,9 +244,12 @@ async def create_cluster(asked: NewCluster, caller: Caller, parts: Controller) -
 @router.get("/clusters/{cluster_id}")
 async def get_cluster(cluster: Owned, caller: Caller, parts: Controller, after: After = None) -> ClusterView:
     """One of your Dask clusters; with ``after`` not before it has a newer event, if there can be one, but in ten seconds at the latest."""
-    if after is not None and cluster.events[-1].at <= after and not State(cluster.state).over:
-        await parts.store.news.wait(cluster.id, NEWS_SECONDS)
+    if after is not None:
+        # Read again, with nothing between this and the wait: what happened since the row was looked up is told to nobody.
         cluster = parts.own(cluster.id, caller.name)
+        if cluster.events[-1].at <= after and not State(cluster.state).over:
+            await parts.store.news.wait(cluster.id, NEWS_SECONDS)
+            cluster = parts.own(cluster.id, caller.name)
     return view(cluster, parts)
 
 

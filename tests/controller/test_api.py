@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from world import FACILITY, ORIGIN, PREFIX
 
+from af_hub.controller.api import NEWS_SECONDS
 from af_hub.controller.guard import BODY_BYTES
 from af_hub.policy.load import read_policy
 from af_hub.testing.fake_hub import SERVICE_SCOPE
@@ -271,6 +272,24 @@ async def test_after_the_end(world, running):
         await world.until(running, "closed")
         assert (await api.get(f"api/clusters/{running}")).json()["state"] == "closed"
         assert (await api.get(f"api/clusters/{running}/logs")).status_code == 409
+
+
+async def test_what_happens_beside_the_look_at_the_row_is_told(world, running, monkeypatch):
+    own, scaled = world.parts.own, []
+
+    def own_and_scale(cluster, owner):
+        found = own(cluster, owner)
+        if not scaled:
+            scaled.append(cluster)
+            world.parts.store.scale(cluster, 2, world.clock())
+        return found
+
+    async with world.api(world.owner) as api:
+        seen = (await api.get(f"api/clusters/{running}")).json()["events"][-1]["at"]
+        monkeypatch.setattr(world.parts, "own", own_and_scale)
+        async with asyncio.timeout(NEWS_SECONDS / 2):
+            found = (await api.get(f"api/clusters/{running}", params={"after": seen})).json()
+    assert scaled and found["workers_wanted"] == 2
 
 
 async def test_credentials(world, running):
