@@ -26,6 +26,7 @@ from tornado import web
 from traitlets import Any as AnyTrait
 from traitlets import Bool, Dict, Integer, TraitError, Unicode, default, validate
 
+from af_hub import away
 from af_hub.errors import AFError, LoginRequired, PolicyError, Refused, Unavailable
 from af_hub.iam.claims import Claims, read_claims
 from af_hub.iam.discovery import Metadata
@@ -433,7 +434,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
             self.log.warning("the refresh token of %s is forgotten here, but not revoked: %s", claims.username, error)
 
     def get_handlers(self, app: Any) -> list[tuple[str, type[BaseHandler]]]:
-        """Our endpoint beside oauthenticator's; JupyterHub asks once, when its loop runs, so the keeper begins here."""
+        """Our endpoints beside oauthenticator's; JupyterHub asks once, when its loop runs, so the keeper begins here."""
         logger = logging.getLogger("af_hub")
         logger.parent, logger.propagate = self.log, True
         logger.setLevel(self.log.getEffectiveLevel())
@@ -441,7 +442,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         self._keeping = loop.create_task(self.keeper.keep_fresh(), name="token keeper")
         self._looking = loop.create_task(keep_current(self.policy_source), name="policy")
         metrics.publish(self.keeper.standings)
-        return [*super().get_handlers(app), *HANDLERS, *DEVICE_HANDLERS, *POOL_HANDLERS, *PAGES]
+        return [*super().get_handlers(app), *HANDLERS, *DEVICE_HANDLERS, *POOL_HANDLERS, *PAGES, *away.HANDLERS]
 
     async def authenticate(self, handler: BaseHandler, data: object = None, **_: object) -> dict[str, Any]:
         """The user who comes back from the IAM's page, if the policy lets them in."""
@@ -495,9 +496,9 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
 
     async def _admit(self, client: IAMClient, found: dict[str, Any], answer: TokenAnswer) -> tuple[Claims, Rights]:
         """Let in whom the IAM has told us, if the policy does, and keep their tokens from now on."""
-        claims = read_claims(found, client.discovery.issuer)
-        rights = self._decide(claims)
-        audit.info("audit: %s", decision_line(self.policy, claims, rights))
+        claims, policy = read_claims(found, client.discovery.issuer), self.policy
+        rights = self._decide(claims, policy)
+        audit.info("audit: %s", decision_line(policy, claims, rights))
         if not rights.login:
             raise Refused(rights.refusal)
         if not answer.refresh_token:
@@ -556,7 +557,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
                 False  # JupyterHub 6.1.1 reads it for cookies too, but sets it for tokens only
             )
         try:
-            rights, claims = await self._rights(user.name)
+            rights, claims, _policy = await self._rights(user.name)
         except LoginRequired:
             return bool(handler is not None and handler._token_authenticated)
         except Exception:
@@ -575,15 +576,16 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         if line := change_line(claims, before, rights):
             audit.info("audit: %s", line)
 
-    async def rights_of(self, user: User) -> Rights:
-        """What this user may do now; for the spawner.
+    async def rights_of(self, user: User) -> tuple[Rights, Policy]:
+        """What this user may do now, and the policy that says so; for the spawner.
 
         Raises
         ------
         LoginRequired
             When the IAM ended the user's login.
         """
-        return (await self._rights(user.name))[0]
+        rights, _, policy = await self._rights(user.name)
+        return rights, policy
 
     async def session_token(self, user: User) -> AccessToken:
         """What this user's session begins with; for the spawner.
@@ -606,13 +608,11 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         LoginRequired, Unavailable
             As :meth:`TokenKeeper.purpose_token`.
         """
-        rights, claims = await self._rights(username)
+        rights, claims, policy = await self._rights(username)
         if rights.condor is None:
-            raise Refused(rights.refusal or no_account(self.policy))
-        audiences = " ".join(
-            sorted({self.policy.pools[self.policy.sites[site].pool].audience for site in rights.sites})
-        )
-        scopes = self.policy.tokens_of(claims.issuer).condor.scopes
+            raise Refused(rights.refusal or no_account(policy))
+        audiences = " ".join(sorted({policy.pools[policy.sites[site].pool].audience for site in rights.sites}))
+        scopes = policy.tokens_of(claims.issuer).condor.scopes
         token: AccessToken = await self.keeper.purpose_token(username, Purpose(" ".join(scopes), audiences))
         return token
 
@@ -626,33 +626,35 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         LoginRequired, Unavailable
             As :meth:`TokenKeeper.purpose_token`.
         """
-        rights, claims = await self._rights(username)
+        rights, claims, policy = await self._rights(username)
         if rights.condor is None:
-            raise Refused(rights.refusal or no_account(self.policy))
-        chosen = choose_pool(self.policy, rights, name)
-        pool, scopes = self.policy.pools[chosen], self.policy.tokens_of(claims.issuer).condor.scopes
+            raise Refused(rights.refusal or no_account(policy))
+        chosen = choose_pool(policy, rights, name)
+        pool, scopes = policy.pools[chosen], policy.tokens_of(claims.issuer).condor.scopes
         return OwnPool(
             chosen, pool, await self.keeper.purpose_token(username, Purpose(" ".join(scopes), pool.audience))
         )
 
-    async def _rights(self, username: str) -> tuple[Rights, Claims]:
+    async def _rights(self, username: str) -> tuple[Rights, Claims, Policy]:
+        """Rights, and what they were decided from; whoever asks for the policy once more may get another."""
         try:
             claims = await self.keeper.claims(username, self.auth_refresh_age)
         except LoginRequired as error:
             raise LoginRequired(self._explained(username, str(error))) from error
-        return self._decide(claims), claims
+        policy = self.policy
+        return self._decide(claims, policy), claims, policy
 
     def _explained(self, username: str, why: str) -> str:
         """Why a login is over, with the agreement's place where the policy knows it."""
         record = self.keeper.record(username)
         return agreement(self.policy, record.claims.issuer) if record and why == UNSIGNED else why
 
-    def _decide(self, claims: Claims) -> Rights:
+    def _decide(self, claims: Claims, policy: Policy) -> Rights:
         if claims.issuer not in self.clients:
-            return Rights(login=False, refusal=unknown_issuer(self.policy, claims))
+            return Rights(login=False, refusal=unknown_issuer(policy, claims))
         if claims.username in self.blocked_users:
-            return Rights(login=False, refusal=blocked(self.policy, claims.username))
-        return decide(self.policy, claims, time.time())
+            return Rights(login=False, refusal=blocked(policy, claims.username))
+        return decide(policy, claims, time.time())
 
     def _model(self, claims: Claims, rights: Rights) -> dict[str, Any]:
         """What JupyterHub learns of somebody. The admin flag is never set: it would open everybody's account."""

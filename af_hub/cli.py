@@ -278,7 +278,7 @@ def keys_prune(key_file: Path, database: Path) -> None:
     help="Exit status 0 though a part cannot be had; for tests, which skip with the reason.",
 )
 def demo_setup(keep_going: bool) -> None:
-    """Get once what the demo and the tests need: images, HTCondor, XRootD, data."""
+    """Get what demo and tests need. That is images, HTCondor, XRootD and data, once."""
     from af_hub.demo.parts import get_parts
 
     try:
@@ -306,8 +306,8 @@ def demo_setup(keep_going: bool) -> None:
 def demo(
     folder: Path, port: int, ready_fd: int | None, with_parent: bool, facility_file: Path, users_file: Path
 ) -> None:
-    """Run the facility on this machine until Ctrl-C: the sites of its policy, and the people of its users file."""
-    from af_hub.demo.facility import run
+    """Run the facility on this machine. Ctrl-C ends it. It has the sites of the policy and the people of the users file."""
+    from af_hub.demo.run import run
 
     run(CHECKOUT, folder, port, ready_fd, with_parent, facility_file.absolute(), users_file.absolute())
 
@@ -317,7 +317,7 @@ def demo(
 @click.option("--keep", is_flag=True, help="Leave the folder with logs where it is, and say where.")
 @with_parent_option
 def demo_check(json_file: Path | None, keep: bool, with_parent: bool) -> None:
-    """Go a user's way through a demo of its own: log in, spawn, run the notebook, close. One line a hop."""
+    """Go a user's way through an own demo. Log in, spawn, run the notebook, close: one line a hop."""
     from af_hub.demo.check import check
 
     hops = check(CHECKOUT, keep, with_parent)

@@ -45,9 +45,12 @@ def open_log(path: Path) -> BinaryIO:
 def stamp(path: Path) -> Stamp:
     """What changes when a file does; None while it is not there."""
     try:
-        found = path.stat()
+        return _stamp_of(path.stat())
     except OSError:
         return None
+
+
+def _stamp_of(found: os.stat_result) -> Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
 
 
@@ -82,11 +85,12 @@ class RestingFile:
         if not self._rested(found):
             return None
         try:
-            content = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                content, read = file.read(), _stamp_of(os.fstat(file.fileno()))
         except OSError:
             self._taken, self._content = found, None
             raise
-        if stamp(self.path) != found:  # somebody wrote while we read
+        if not (read == found == stamp(self.path)):  # somebody wrote while we read, or put another in its place
             return None
         self._taken = found
         if content == self._content:

@@ -32,7 +32,7 @@ from af_hub.session.fragments import SessionFragment
 from af_hub.session.machine import describe_size, free_now
 from af_hub.session.options import Reason, SessionOptions, check_choice, read_form
 from af_hub.session.processes import Identity, marked
-from af_hub.session.supervisor import MARK
+from af_hub.session.supervisor import MARK, READY_FD, SIGNPOST_FD
 from af_hub.session.tokenfile import TokenFile
 from af_hub.session.xrootd import CACHE, datasets_fragment, xrootd_fragment
 
@@ -170,7 +170,6 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
     _child: subprocess.Popen[bytes] | None = None
     _supervisor: Identity | None = None
     _folder: Path | None = None
-    _signpost = 0
 
     @default("ip")
     def _ip(self) -> str:
@@ -204,12 +203,11 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         ChoiceRefused
             When the person's login has ended.
         """
-        policy: Policy = self.authenticator.policy
         try:
-            rights: Rights = await maybe_future(self.authenticator.rights_of(self.user))
+            decided: tuple[Rights, Policy] = await maybe_future(self.authenticator.rights_of(self.user))
         except LoginRequired as error:
             raise ChoiceRefused(str(error), Reason.LOGIN) from error
-        return rights, policy
+        return decided
 
     async def _checked(self, choice: object) -> tuple[SessionOptions, Rights, Policy]:
         try:
@@ -286,7 +284,6 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         self.port: int = self.port or random_port()
         try:
             self._folder = new_session_folder(Path(self.state_dir) / "run")
-            self._signpost = random_port()
             fragment = self.describe(options, rights, policy, str(self._folder))
             write_files(self._folder, fragment.files)
             has_token = await self._leave_token(self._folder)
@@ -380,7 +377,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             fragments.token_fragment(folder),
             fragments.dask_fragment(folder, self.controller_url, rights.sites),
             *([fragments.condor_fragment(policy.pools[pools.pop()])] if rights.condor and len(pools) == 1 else []),
-            *([xrootd_fragment(folder, policy.caches[cache].url, signpost_port=self._signpost)] if cache else []),
+            *([xrootd_fragment(folder, policy.caches[cache].url, signpost=True)] if cache else []),
             *([datasets_fragment(self.datasets)] if self.datasets else []),
         )
 
@@ -405,8 +402,9 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         self, python: Path, home: Path, fragment: SessionFragment, has_token: bool
     ) -> Identity | None:
         assert self._folder is not None
+        agent_argv = [*_ours("agent"), "--config", str(self._folder / "agent.json"), "--ready-fd", READY_FD]
         plan = {
-            "agent": [*_ours("agent"), "--config", str(self._folder / "agent.json"), "--ready-fd", "{ready_fd}"],
+            "agent": [*agent_argv, *(["--signpost-fd", SIGNPOST_FD] if CACHE in fragment.environment else [])],
             # By its script, not by `-m`: that would put the person's home first where Python looks for modules.
             "server": [str(python), str(python.parent / "jupyterhub-singleuser"), *self.get_args(), *PRIVATE_KERNELS],
             "folder": str(self._folder),
@@ -421,7 +419,6 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             "hub_token": self.api_token,
             "controller_url": self.controller_url,
             "cache": fragment.environment.get(CACHE, ""),
-            "signpost_port": self._signpost,
         }
         write_private(self._folder / "plan.json", json.dumps(plan))
         write_private(self._folder / "agent.json", json.dumps(agent))

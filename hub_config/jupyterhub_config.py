@@ -23,11 +23,13 @@ AF_EXTRA_CONFIG             a further file like this one, read last; optional
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import bcrypt
 from jupyterhub.app import JupyterHub
 
 from af_hub.authenticator import ADMINS, IAMAuthenticator
+from af_hub.away import proxy_rules
 from af_hub.errors import PolicyError
 from af_hub.policy.load import policy_file
 from af_hub.tokens.endpoint import PEOPLE_READ, TOKEN_CONDOR, TOKEN_READ
@@ -98,6 +100,10 @@ c.TraefikFileProviderProxy.traefik_api_password = secret("AF_PROXY_PASSWORD_FILE
 c.TraefikFileProviderProxy.traefik_api_hashed_password = bcrypt.hashpw(
     secret("AF_PROXY_PASSWORD_FILE").encode(), bcrypt.gensalt(4)
 ).decode()
+# While the controller is down, the proxy asks the hub what to say of it.
+c.TraefikFileProviderProxy.extra_dynamic_config = proxy_rules(
+    urlsplit(public_url).path, os.environ["AF_CONTROLLER_URL"], os.environ["AF_HUB_URL"]
+)
 
 # The controller, an external service: it lives on when the hub ends.
 ACCESS_CONTROLLER = "access:services!service=af-controller"

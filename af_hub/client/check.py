@@ -35,6 +35,7 @@ TOKEN_BYTES = 4096
 LATE_SECONDS = 60
 RESTART = "Stop and start your server (File > Hub Control Panel)"
 ASK = "tell the facility's administrators"
+LATER = f"Try again in a minute; if it stays so, {ASK}."
 
 
 @dataclass(frozen=True)
@@ -340,7 +341,7 @@ def look_at_sites(environ: Mapping[str, str]) -> Row:
         return Row(
             "sites",
             False,
-            f"The controller does not answer ({type(error).__name__}), so no cluster can be started now. Try again in a minute.",
+            f"No cluster can be started now, as the controller does not answer ({type(error).__name__}). {LATER}",
         )
 
 
@@ -348,6 +349,8 @@ def judge_sites(status: int, answer: Any) -> Row:
     """The controller's answer in words; ``answer`` is the list of sites, each with a name."""
     if status in (401, 403):
         return Row("sites", False, f"The controller does not know you any more (HTTP {status}). {RESTART}.")
+    if status >= 500:
+        return Row("sites", False, f"No cluster can be started now, as the controller is away (HTTP {status}). {LATER}")
     try:
         names = [str(site["name"]) for site in answer]
     except (TypeError, KeyError):

@@ -194,21 +194,25 @@ class RemoteHTCondor(WayToCluster):
     async def _wait(self) -> None:
         """Until it runs, telling each change in words."""
         told = None
-        began = heard = time.monotonic()
+        heard = time.monotonic()
+        deadline = asyncio.get_running_loop().time() + self._start_seconds
         while self._found["state"] != "running":
             if self._found["state"] in OVER:
                 raise ClusterFailed(say_over(self._found))
-            if time.monotonic() - began > self._start_seconds:
+            if asyncio.get_running_loop().time() >= deadline:
                 raise ClusterFailed(
-                    f"The Dask cluster did not start within {self._start_seconds:g} s; it was still {state_words(self._found)}. "
-                    "It has been closed. Try another site, or fewer resources."
+                    f"The Dask cluster did not start within {self._start_seconds:g} s, so it was closed; try another site, or ask "
+                    f"for less. It was still {state_words(self._found)}."
                 )
             if told != (told := state_words(self._found)):
                 self._log(f"{self.name}: {told}")
             seen = newest(self._found)
             try:
-                self._found = await self._controller.get(self.cluster_id, after=seen)
+                async with asyncio.timeout_at(deadline):
+                    self._found = await self._controller.get(self.cluster_id, after=seen)
                 heard = time.monotonic()
+            except TimeoutError:
+                continue
             except Unavailable:
                 if time.monotonic() - heard > CONTROLLER_AWAY_SECONDS:
                     raise

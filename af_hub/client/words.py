@@ -12,6 +12,7 @@ from dask.utils import parse_bytes, parse_timedelta
 from af_hub.errors import Refused
 
 OVER = ("closing", "closed", "failed", "lost")
+MEBIBYTE = 2**20
 
 
 def read_size(memory: str | int) -> int:
@@ -20,12 +21,16 @@ def read_size(memory: str | int) -> int:
     Raises
     ------
     Refused
-        When it is no size.
+        When it is no size, or so small that its unit was forgotten.
     """
     try:
-        return int(parse_bytes(memory))
+        size = int(parse_bytes(memory))
     except (ValueError, TypeError, AttributeError):
         raise Refused(f'user_memory={memory!r} is no size of memory; wanted is one as "2 GiB", or bytes.') from None
+    if size < MEBIBYTE:
+        unit = f'"{size} GiB"' if size > 0 else '"2 GiB"'
+        raise Refused(f"user_memory={memory!r} is less than a worker can start with; give the unit, too, as in {unit}.")
+    return size
 
 
 def read_duration(start_timeout: str | float) -> float:

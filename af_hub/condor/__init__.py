@@ -1,4 +1,5 @@
 """Everything about HTCondor: who somebody is there, jobs as we describe them, and the pool as we see it.
 
-Read in this order: mapper, mapping, watch (beside the access point); submit, jobstatus, why, ads (pure); operation, pool.
+Read in this order: mapper, mapping, watch (beside the access point); submit, jobstatus, why, ads (pure); operation, pool; neighbour
+and check_site (whether a site keeps people apart).
 """

@@ -9,15 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from af_hub.condor.jobstatus import JobState, job_state
-from af_hub.condor.why import Ending, held_because, read_ending
+from af_hub.condor.why import Ending, held_because, one_line, read_ending
 
 MIB = 2**20
-# Everybody can write any attribute into their own jobs: what cannot be ours, or is far too long, is not even fetched.
-DASK_JOBS = (
-    "isString(AFCluster) && size(AFCluster) == 32 && isString(AFRole) && size(AFRole) < 16"
-    ' && size(AFWorker ?: "") < 64 && size(HoldReason ?: "") < 10000'
-    ' && size(AFSays ?: "") < 10000 && size(RemoveReason ?: "") < 10000'
-)
 DASK_CLUSTER = re.compile(r"[0-9a-f]{32}", re.ASCII)
 SAYS_LENGTH = 2000
 ENDING_ATTRIBUTES = ("JobStatus", "ExitCode", "ExitBySignal", "ExitSignal", "RemoveReason")
@@ -35,6 +29,16 @@ JOB_ATTRIBUTES = (
     "AFSays",
     "NumJobStarts",
     *ENDING_ATTRIBUTES[1:],
+)
+LONGEST = 10_000
+# Everybody can write any attribute into their own jobs: what cannot be ours, or is far too long as it was written (an expression may be
+# long whose value is not), is not even fetched.
+DASK_JOBS = " && ".join(
+    [
+        "isString(AFCluster) && size(AFCluster) == 32 && isString(AFRole) && size(AFRole) < 16",
+        'size(AFWorker ?: "") < 64',
+        *(f"size(unparse({name})) < {LONGEST}" for name in JOB_ATTRIBUTES),
+    ]
 )
 # A partitionable slot's ad holds what is left of it; the dynamic ones that were cut off are counted by that.
 SLOTS = 'SlotType isnt "Dynamic"'
@@ -122,7 +126,7 @@ def read_jobs(ads: Iterable[Mapping[str, Any]]) -> Iterator[DaskJob]:
     for ad in ads:
         try:
             yield read_job(ad)
-        except (LookupError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, ArithmeticError):
             continue
 
 
@@ -131,7 +135,7 @@ def read_job(ad: Mapping[str, Any]) -> DaskJob:
 
     Raises
     ------
-    LookupError, TypeError, ValueError
+    LookupError, TypeError, ValueError, ArithmeticError
         When an attribute is missing or is no value of ours; whoever submits a job can write into its ad what they like.
     """
     if not DASK_CLUSTER.fullmatch(ad["AFCluster"]):
@@ -146,7 +150,7 @@ def read_job(ad: Mapping[str, Any]) -> DaskJob:
         account=str(ad["Owner"]),
         reason=_held_because(ad) if state is JobState.HELD else "",
         since=float(ad.get("EnteredCurrentStatus") or 0),
-        says=str(ad.get("AFSays") or "")[:SAYS_LENGTH],
+        says=one_line(str(ad.get("AFSays") or ""))[:SAYS_LENGTH],
         starts=int(ad.get("NumJobStarts") or 0),
         ending=read_ending(ad) if state is JobState.ENDED else None,
     )
@@ -157,19 +161,30 @@ def _held_because(ad: Mapping[str, Any]) -> str:
 
 
 def read_slots(ads: Iterable[Mapping[str, Any]]) -> dict[str, SiteSlots]:
-    """What each site has, of ads with :data:`SLOT_ATTRIBUTES`; slots without ``SiteName`` are left out."""
+    """What each site has, of ads with :data:`SLOT_ATTRIBUTES`; slots without ``SiteName``, or whose ad makes no sense, are left out."""
     sites: dict[str, tuple[NodeSlot, ...]] = {}
     for ad in ads:
-        if ad.get("SiteName"):
-            sites[ad["SiteName"]] = (*sites.get(ad["SiteName"], ()), _read_slot(ad))
+        try:
+            site, slot = ad["SiteName"], _read_slot(ad)
+        except (LookupError, TypeError):
+            continue
+        if isinstance(site, str) and site:
+            sites[site] = (*sites.get(site, ()), slot)
     return {site: SiteSlots(slots) for site, slots in sites.items()}
 
 
 def _read_slot(ad: Mapping[str, Any]) -> NodeSlot:
     free = ad.get("PartitionableSlot") or ad.get("State") == "Unclaimed"
     return NodeSlot(
-        cores=ad["TotalSlotCpus"],
-        cores_free=ad["Cpus"] if free else 0,
-        memory=ad["TotalSlotMemory"] * MIB,
-        memory_free=ad["Memory"] * MIB if free else 0,
+        cores=_count(ad, "TotalSlotCpus"),
+        cores_free=_count(ad, "Cpus") if free else 0,
+        memory=_count(ad, "TotalSlotMemory") * MIB,
+        memory_free=_count(ad, "Memory") * MIB if free else 0,
     )
+
+
+def _count(ad: Mapping[str, Any], name: str) -> int:
+    value = ad[name]
+    if not isinstance(value, int):
+        raise TypeError(f"{name} is no number")
+    return value

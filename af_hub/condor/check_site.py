@@ -20,6 +20,7 @@ from af_hub.condor.ads import SLOT_ATTRIBUTES, SLOTS
 from af_hub.condor.operation import ERRORS, OUTPUT
 from af_hub.condor.pool import CondorPool
 from af_hub.condor.submit import quote_arguments, quote_string
+from af_hub.condor.why import one_line
 from af_hub.errors import Refused, Unavailable
 from af_hub.policy.load import load_policy
 
@@ -260,9 +261,12 @@ def read_answer(text: str) -> dict[str, Any]:
         When it is something else.
     """
     try:
-        told: dict[str, Any] = json.loads(text)
-        if {"secret", "uid", "begun", "tried", "ended", "found"} <= told.keys():
-            return told
-    except (ValueError, AttributeError):
+        told = json.loads(text)
+        found = {
+            what: {key: one_line(str(said)) for key, said in told["found"][what].items()} for what in (*RISKS, *OPEN)
+        }
+        times = {name: float(told[name]) for name in ("begun", "tried", "ended")}
+        return {"secret": str(told["secret"]), "uid": int(told["uid"]), **times, "found": found}
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         pass
-    raise Refused(f"the job printed something else than was wanted: {text[-500:]}")
+    raise Refused(f"the job printed something else than was wanted: {one_line(text)[-500:]}")

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 3
 HISTORY_AT_MOST = 10
+LONGEST_TEXT = 10_000
 POLL_SECONDS = 0.3
 OUTPUT, ERRORS = "job.out", "job.err"
 
@@ -118,8 +119,8 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         wait(schedd, constraint, time.monotonic() + request["seconds"])
         schedd.retrieve(constraint)
-        said, complained = (Path(request["folder"], name) for name in (OUTPUT, ERRORS))
-        return {"said": said.read_text(), "complained": complained.read_text()}
+        said, complained = (Path(request["folder"], name).read_bytes() for name in (OUTPUT, ERRORS))
+        return {"said": said.decode(errors="replace"), "complained": complained.decode(errors="replace")}
     except FileNotFoundError as error:
         raise Failed("refused", "the job ended without a word; somebody may have removed it") from error
     finally:
@@ -190,14 +191,26 @@ def find_schedd(request: Mapping[str, Any]) -> htcondor2.Schedd:
 
 
 def simple(ad: Mapping[str, Any]) -> dict[str, Any]:
-    """Values that JSON knows; what is undefined is left out, an expression becomes its text."""
+    """Values that JSON knows; what is undefined is left out, everything else becomes its text.
+
+    Whoever submits a job or offers a slot can write into its ad what they like: what cannot be read is left out, so that it hides
+    nothing of anybody else's.
+    """
+    return {name: value for name in ad if (value := plain(ad, name)) is not None}
+
+
+def plain(ad: Mapping[str, Any], name: str) -> str | int | float | None:
+    """One value; None when it is undefined, longer than any of ours, or no text of real characters."""
     import classad2
 
-    known = {name: value for name, value in ad.items() if not isinstance(value, classad2.Value)}
-    return {
-        name: value if isinstance(value, str | int | float | bool | list) else str(value)
-        for name, value in known.items()
-    }
+    try:
+        value = ad[name]
+        if isinstance(value, classad2.Value):
+            return None
+        plain = value if isinstance(value, str | int | float) else str(value)
+    except Exception:  # classad2 lets through whatever Python's own library said, SystemError among it
+        return None
+    return None if isinstance(plain, str) and len(plain) > LONGEST_TEXT else plain
 
 
 def reachable(collector: str) -> bool:

@@ -29,7 +29,7 @@ from af_hub.condor.ads import (
     read_slots,
     these_jobs,
 )
-from af_hub.condor.why import Ending, read_ending
+from af_hub.condor.why import Ending, one_line, read_ending
 from af_hub.errors import PoolAway, Refused
 from af_hub.files import write_private
 
@@ -137,7 +137,7 @@ class CondorPool:
             patient = replace(self, timeout=seconds + self.timeout)
             found = await patient._call_as(Path(private), request, credential)
         if not found["said"]:
-            raise Refused(f"the job printed nothing but: {found['complained'].strip()[-500:] or 'nothing'}")
+            raise Refused(f"the job printed nothing but: {one_line(found['complained'])[-500:] or 'nothing'}")
         return str(found["said"])
 
     async def slot_ads(self, credential: str, constraint: str, projection: Sequence[str]) -> list[dict[str, Any]]:

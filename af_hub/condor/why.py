@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 TEXT_LENGTH = 300
-EXIT_POLICY = 3
-"""Hold code of ``on_exit_hold``, whose reason is ours."""
-
 _ADMINS = "the facility's administrators can help"
 HELD: dict[int, str] = {
     1: "somebody put it on hold (condor_hold)",
@@ -59,9 +56,11 @@ def read_ending(ad: Mapping[str, Any]) -> Ending:
     """How the job of an ad from the history, or of one that is about to leave the queue, ended."""
     if ad["JobStatus"] == 4:
         if ad.get("ExitBySignal"):
-            return Ending(False, f"it was ended by signal {ad.get('ExitSignal')}")
+            return Ending(False, f"it was ended by signal {shorten(str(ad.get('ExitSignal')))}")
         status = ad.get("ExitCode", 0)
-        return Ending(status == 0, "it ended by itself" if status == 0 else f"it ended with status {status}")
+        return Ending(
+            status == 0, "it ended by itself" if status == 0 else f"it ended with status {shorten(str(status))}"
+        )
     said = shorten(str(ad.get("RemoveReason") or ""))
     return Ending(False, "it was removed from HTCondor's queue" + (f" ({said})" if said else ""))
 
@@ -98,7 +97,12 @@ def hung_up(overheard: str) -> bool:
     return bool(_HUNG_UP.search(overheard))
 
 
+def one_line(text: str) -> str:
+    """Words of jobs, sites and HTCondor as they may stand in logs and terminals: without what ends a line, moves the cursor, or turns letters round."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
 def shorten(text: str) -> str:
     """One line of at most :data:`TEXT_LENGTH` characters, without a stop at its end."""
-    line = " ".join(text.split()).rstrip(".")
+    line = one_line(text).rstrip(".")
     return line if len(line) <= TEXT_LENGTH else line[: TEXT_LENGTH - 1] + "…"

@@ -17,6 +17,7 @@ from af_hub.condor.ads import SiteSlots
 from af_hub.controller.choices import Choice, check_choice, check_count, check_size
 from af_hub.controller.hub import Person
 from af_hub.controller.keys import ClusterKeys, new_cluster_id
+from af_hub.controller.mistakes import CLUSTER_NAME
 from af_hub.controller.model import Cluster
 from af_hub.controller.parts import Parts
 from af_hub.controller.problems import Problem
@@ -48,7 +49,7 @@ class NewCluster(Body):
     workers: int = Field(1, ge=0, le=WORKERS_AT_MOST)
     cores: int = Field(1, ge=1, le=1024, description="Of each worker.")
     memory: int = Field(2 * 2**30, ge=256 * 2**20, le=2**42, description="Bytes, of each worker.")
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$")
+    name: str | None = Field(None, pattern=CLUSTER_NAME)
 
 
 class Scale(Body):
@@ -172,9 +173,8 @@ def view(cluster: Cluster, parts: Parts) -> ClusterView:
 @router.get("/sites")
 async def list_sites(caller: Caller, parts: Controller) -> list[SiteView]:
     """Sites that are open to you, with what is free now."""
-    policy = parts.policy.current()
-    names = (await parts.rights(caller.name)).sites
-    slots = await _slots({policy.sites[name].pool for name in names}, parts)
+    rights, policy = await parts.rights(caller.name)
+    slots = await _slots({policy.sites[name].pool for name in rights.sites}, parts)
     return [
         SiteView(
             name=name,
@@ -184,7 +184,7 @@ async def list_sites(caller: Caller, parts: Controller) -> list[SiteView]:
             cores=slots[name].cores if name in slots else None,
             cores_free=slots[name].cores_free if name in slots else None,
         )
-        for name in names
+        for name in rights.sites
     ]
 
 
@@ -214,7 +214,7 @@ async def list_clusters(caller: Caller, parts: Controller) -> list[ClusterView]:
 @router.post("/clusters", status_code=201)
 async def create_cluster(asked: NewCluster, caller: Caller, parts: Controller) -> ClusterView:
     """Ask for a Dask cluster."""
-    rights, policy = await parts.rights(caller.name), parts.policy.current()
+    rights, policy = await parts.rights(caller.name)
     check_choice(rights, Choice(asked.site, asked.image, asked.workers, asked.cores, asked.memory), policy)
     if rights.condor is None or rights.limits is None:
         raise Refused(no_clusters(policy))
@@ -244,10 +244,13 @@ async def create_cluster(asked: NewCluster, caller: Caller, parts: Controller) -
 
 @router.get("/clusters/{cluster_id}")
 async def get_cluster(cluster: Owned, caller: Caller, parts: Controller, after: After = None) -> ClusterView:
-    """One of your Dask clusters; with ``after`` not before it has a newer event, but in ten seconds at the latest."""
-    if after is not None and cluster.events[-1].at <= after:
-        await parts.store.news.wait(cluster.id, NEWS_SECONDS)
+    """One of your Dask clusters; with ``after`` not before it has a newer event, if there can be one, but in ten seconds at the latest."""
+    if after is not None:
+        # Read again, with nothing between this and the wait: what happened since the row was looked up is told to nobody.
         cluster = parts.own(cluster.id, caller.name)
+        if cluster.events[-1].at <= after and not State(cluster.state).over:
+            await parts.store.news.wait(cluster.id, NEWS_SECONDS)
+            cluster = parts.own(cluster.id, caller.name)
     return view(cluster, parts)
 
 
@@ -256,7 +259,7 @@ async def scale_cluster(cluster: Owned, asked: Scale, caller: Caller, parts: Con
     """Change the number of workers."""
     _check_alive(cluster)
     if asked.workers > cluster.workers_wanted:
-        rights, policy = await parts.rights(caller.name), parts.policy.current()
+        rights, policy = await parts.rights(caller.name)
         check_size(rights, asked.workers, cluster.cores, cluster.memory, policy)
     parts.store.scale(cluster.id, asked.workers, parts.clock())
     parts.reconciler.wake(cluster.id)

@@ -47,9 +47,9 @@ def check_count(rights: Rights, living: int, policy: Policy) -> None:
         With the limit.
     """
     if rights.limits is not None and living >= rights.limits.clusters:
+        have = f"{living} Dask cluster{'s' if living != 1 else ''}"
         raise Refused(
-            f"You have {living} Dask clusters, and your limit is {rights.limits.clusters}; close one first."
-            + beyond_limit(policy)
+            f"You have {have}, and your limit is {rights.limits.clusters}; close one first." + beyond_limit(policy)
         )
 
 

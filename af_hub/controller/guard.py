@@ -1,4 +1,6 @@
-"""What every answer and every request has in common: security headers, a bound on bodies, fetch metadata."""
+"""What every answer and every request has in common: security headers, bounds on bodies, fetch metadata."""
+
+import asyncio
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
@@ -7,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from af_hub.controller.problems import Problem, problem
 
 BODY_BYTES = 64 << 10
+BODY_SECONDS = 10.0
+"""From the end of the headers. Nobody has logged in yet, and each connection takes one of those that the process may have."""
 
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -24,7 +28,7 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: refuses bodies beyond the bound, adds headers that the answer has not."""
+    """ASGI middleware: refuses bodies beyond the bounds of size and time, adds headers that the answer has not."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -42,7 +46,10 @@ class Guard:
             await send(message)
 
         try:
-            body = await _read(scope, receive)
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _read(scope, receive)
+        except TimeoutError:
+            return await problem(408, f"The body had not come after {BODY_SECONDS:g} s.")(scope, receive, send_guarded)
         except Problem as error:
             return await problem(error.status, error.detail)(scope, receive, send_guarded)
         waiting = [body]

@@ -36,7 +36,7 @@ def rendered(template: str, parts: Parts, values: Mapping[str, object]) -> str:
 
 def page(template: str, parts: Parts, values: Mapping[str, object], status: int = 200) -> HTMLResponse:
     """A whole page."""
-    headers = {"Content-Security-Policy": policy(parts), "Cache-Control": "no-store"}
+    headers = {"Content-Security-Policy": may_load(parts), "Cache-Control": "no-store"}
     return HTMLResponse(rendered(template, parts, values), status, headers)
 
 
@@ -47,8 +47,8 @@ def problem_page(request: Request, status: int, title: str, sentence: str) -> HT
     return page("problem.html", request.app.state.parts, values, status)
 
 
-def policy(parts: Parts) -> str:
-    """What a page may load. ``'self'`` would be people's own servers too, where they share the hub's address."""
+def may_load(parts: Parts) -> str:
+    """What a page may load, as a Content-Security-Policy. ``'self'`` would be people's own servers too, where they share the hub's address."""
     here = f"{parts.origin}{parts.prefix}"
     return (
         f"default-src 'none'; style-src {here}static/; script-src {here}static/; connect-src {here}list; img-src data:; "

@@ -7,6 +7,10 @@ Texts that were sent are told by their length only: one may be a key that went i
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+CLUSTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$"
+IN_WORDS = {CLUSTER_NAME: "a letter or digit, then at most 62 letters, digits, spaces, dots, dashes and underscores"}
+MEBIBYTE = 2**20
+
 WANTED: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "missing": lambda limit: "a value; put one there",
     "extra_forbidden": lambda limit: "no such name; leave it out",
@@ -14,10 +18,10 @@ WANTED: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "int_parsing": lambda limit: "a whole number",
     "string_type": lambda limit: "a text",
     "bool_type": lambda limit: "true or false",
-    "greater_than_equal": lambda limit: f"at least {limit['ge']}",
-    "less_than_equal": lambda limit: f"at most {limit['le']}",
+    "greater_than_equal": lambda limit: f"at least {_limit(limit['ge'])}",
+    "less_than_equal": lambda limit: f"at most {_limit(limit['le'])}",
     "string_too_long": lambda limit: f"at most {limit['max_length']} characters",
-    "string_pattern_mismatch": lambda limit: f"a text of the form {limit['pattern']}",
+    "string_pattern_mismatch": lambda limit: IN_WORDS.get(limit["pattern"], f"a text of the form {limit['pattern']}"),
     "json_invalid": lambda limit: "JSON",
     "model_type": lambda limit: "a JSON object",
     "model_attributes_type": lambda limit: "a JSON object with Content-Type: application/json",
@@ -35,6 +39,11 @@ def _sentence(mistake: Mapping[str, Any]) -> str:
     place = ".".join(str(step) for step in mistake["loc"][1:]) if kind != "json_invalid" else ""
     wanted = WANTED[kind](mistake.get("ctx", {})) if kind in WANTED else "something else"
     return f"{place[:64] or 'the body'}: found {_found(kind, mistake.get('input'))}, wanted {wanted}"
+
+
+def _limit(number: int) -> str:
+    """Large ones are bytes."""
+    return f"{number} ({number // MEBIBYTE} MiB)" if number >= MEBIBYTE else str(number)
 
 
 def _found(kind: str, value: object) -> str:

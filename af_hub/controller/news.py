@@ -6,8 +6,8 @@ Serves ``GET api/clusters/{id}?after=…``. Only one process writes rows, so wha
 import asyncio
 from collections import defaultdict
 
-WAITING_AT_MOST = 64
-"""For one cluster; whoever comes after them does not wait."""
+WAITING_AT_MOST = 16
+"""For one cluster; whoever comes after them does not wait. Each takes one of the connections that the process may have."""
 
 
 class News:

@@ -82,7 +82,7 @@ def row(cluster: Cluster, parts: Parts) -> dict[str, object]:
         "running": cluster.workers_running,
         "wanted": cluster.workers_wanted,
         "size": f"{cluster.cores} core{'s' if cluster.cores > 1 else ''}, {cluster.memory / 2**30:.3g} GiB",
-        "until": _time(cluster.expires_at, "%-d %b %H:%M UTC"),
+        "until": _time(cluster.events[-1].at if State(cluster.state).over else cluster.expires_at, "%-d %b %H:%M UTC"),
         "dashboard": parts.dashboard_url(cluster.id) if cluster.state == State.RUNNING else "",
         "events": [(_time(one.at, "%H:%M:%S"), one.state, one.sentence) for one in cluster.events[-EVENTS_SHOWN:]],
     }

@@ -18,6 +18,7 @@ from af_hub.controller.store import Store
 from af_hub.forwarder.login import ForwarderAddress
 from af_hub.policy.decide import Rights, decide
 from af_hub.policy.load import PolicyFile
+from af_hub.policy.model import Policy
 
 
 @dataclass
@@ -58,9 +59,11 @@ class Parts:
         """Where the owner sees the cluster's dashboard."""
         return f"{self.public_url}clusters/{cluster}/dashboard/status"
 
-    async def rights(self, username: str) -> Rights:
-        """What the policy gives now, from the claims recorded last."""
-        return decide(self.policy.current(), await self.hub.claims(username), self.clock())
+    async def rights(self, username: str) -> tuple[Rights, Policy]:
+        """What the policy gives now, from the claims recorded last; and that policy, as the next look at the file may find another."""
+        claims = await self.hub.claims(username)
+        policy = self.policy.current()
+        return decide(policy, claims, self.clock()), policy
 
     def own(self, cluster: str, owner: str) -> Cluster:
         """A cluster of this person.

@@ -22,6 +22,7 @@ TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Not done here",
+    408: "Too slow",
     409: "Not in this state",
     413: "Too much",
     422: "Not understood",

@@ -34,7 +34,7 @@ def open_store(url: str) -> "Store":
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).touch(mode=0o600)
-    engine = create_engine(parsed)
+    engine = create_engine(parsed, hide_parameters=True)
     tell_disk_trouble(engine, "The controller")
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_manners)

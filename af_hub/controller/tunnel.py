@@ -7,10 +7,11 @@ above (:mod:`af_hub.controller.jobagent`).
 
 import asyncio
 import logging
+import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -32,6 +33,7 @@ PATIENCE = 5
 """Seconds for which a call may wait for a way that has just gone."""
 
 DROP_SECONDS = 5
+SOCKETS, PREFIX = "sockets", "af-ctl-"
 
 
 class Tunnel:
@@ -64,8 +66,7 @@ class Tunnel:
         self._folder = Path()
 
     async def __aenter__(self) -> Self:
-        # A Unix socket's path has at most 107 bytes, too few for a folder below the state.
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="af-ctl-")))
+        self._folder = self._stack.enter_context(_short_folder(self._user_ca.path.with_name(SOCKETS)))
         await self._stack.enter_async_context(self._link)
         self._tasks = [asyncio.create_task(self._keep_watching()), asyncio.create_task(self._keep_renewing())]
         return self
@@ -146,3 +147,22 @@ class Tunnel:
         key = asyncssh.generate_private_key("ssh-ed25519")
         certificate = self._user_ca.certify(key.convert_to_public(), PRINCIPAL, time.time() + CERTIFICATE_SECONDS)
         return Credentials(PRINCIPAL, key.export_private_key().decode(), certificate)
+
+
+@contextmanager
+def _short_folder(link: Path) -> Iterator[Path]:
+    """A folder for Unix sockets, whose paths have at most 107 bytes: too few for a folder below the state.
+
+    ``link``, in the state, names it; by that the folder of a controller that was killed is found and removed.
+    """
+    if link.is_symlink():
+        left = link.readlink()
+        if left.name.startswith(PREFIX):
+            shutil.rmtree(left, ignore_errors=True)
+        link.unlink()
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        link.symlink_to(folder)
+        try:
+            yield Path(folder)
+        finally:
+            link.unlink(missing_ok=True)

@@ -24,10 +24,10 @@ import nbformat
 from rich.console import Console
 from rich.markup import escape
 
-from af_hub.demo.facility import saying_what_to_change
 from af_hub.demo.keyfiles import readable_keys
 from af_hub.demo.notebook import Kernel, open_kernel
 from af_hub.demo.people import demo_users
+from af_hub.demo.run import saying_what_to_change
 from af_hub.demo.why import explain
 from af_hub.errors import AFError, Unavailable
 from af_hub.session.processes import descendants, die_with

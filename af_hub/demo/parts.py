@@ -76,12 +76,14 @@ def _get_all(wanted: Iterable[Part], keep_going: bool, console: Console) -> list
             if not over:  # what parts say that are told to end is of no use
                 console.print(f"[dim]{time.monotonic() - began:5.0f} s[/]  {part.name}: {what}")
 
+        if failed and not keep_going:
+            return
         try:
             part.get(say)
         except (Unavailable, OSError) as error:
             if not over:
-                say(f"[red]cannot be had[/]: {error}")
                 failed.append(part.name)
+                say(f"[red]cannot be had[/]: {error}")
             raise
 
     with ThreadPoolExecutor(max_workers=2) as pool:

@@ -14,8 +14,6 @@ from af_hub.policy.model import Policy
 from af_hub.tokens.records import read_record
 
 USERS_FILE = Path(__file__).with_name("users.yaml")
-
-
 KEYS = {"username", "subject", "name", "email", "groups", "about"}
 
 

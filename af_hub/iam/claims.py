@@ -50,7 +50,7 @@ def normalise_groups(found: object) -> tuple[str, ...]:
         raise ClaimsError(f"the IAM's groups are {found!r:.80}; a list of group names was wanted")
     groups = set()
     for group in found:
-        if not isinstance(group, str) or not group.strip("/ "):
+        if not isinstance(group, str) or not group.strip("/ ") or not group.isprintable():
             raise ClaimsError(f"the IAM's groups hold {group!r:.80}; each must be a group name")
         groups.add("/" + group.strip().strip("/"))
     return tuple(sorted(groups))

@@ -1,8 +1,9 @@
 """What an IAM says of itself: addresses (OpenID Connect Discovery 1.0) and keys (RFC 7517).
 
 Both are read when first needed and kept; at the beginning of a login the addresses are asked for again, since the browser is about to be
-sent to one of them, and a browser says of a dead IAM only that it cannot be reached. Keys are read again when a token names one that we do not know, but not more often than once
-in ``PAUSE_SECONDS``, and after ``KEYS_SECONDS``, so that forged key ids cannot make us storm the IAM. Whoever cannot be reached is asked again at the next call.
+sent to one of them, and a browser says of a dead IAM only that it cannot be reached. Keys are read again when a token names one that we
+do not know, but not more often than once in ``PAUSE_SECONDS``, so that forged key ids cannot make us storm the IAM, and after
+``KEYS_SECONDS``. Whoever cannot be reached is asked again at the next call.
 """
 
 import asyncio

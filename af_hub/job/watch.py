@@ -5,7 +5,7 @@ Serves whoever waits for the Dask cluster. Leaves dialling to :class:`af_hub.for
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 LOOK_SECONDS = 1.0
@@ -24,13 +24,19 @@ def worth_saying(trouble: str, away_for: float) -> str:
     return f"the job has no way to its users: {trouble}" if trouble and away_for >= QUIET_SECONDS else ""
 
 
-async def watch(way: Way, patience: float, say: Callable[[str], object]) -> str:
+async def watch(
+    way: Way,
+    patience: float,
+    say: Callable[[str], object],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> str:
     """Say while there is no way, and take it back; returns why, once there never was one within ``patience`` seconds."""
-    began = up_at = time.monotonic()
+    began = up_at = clock()
     ever, said = False, ""
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        now, trouble = time.monotonic(), way.trouble
+        await sleep(LOOK_SECONDS)
+        now, trouble = clock(), way.trouble
         if not trouble:
             ever, up_at = True, now
         if not ever and now - began >= patience:

@@ -17,8 +17,9 @@ import json
 import logging
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -35,7 +36,7 @@ from af_hub.session.controller import Controller, ControllerRefused
 from af_hub.session.folders import LONGEST_SOCKET_PATH, FolderUnusable
 from af_hub.session.fragments import AGENT_SOCKET, TOKEN_FILE
 from af_hub.session.freshness import Freshness, HubTokens, keep_fresh
-from af_hub.session.signpost import keep_signpost
+from af_hub.session.signpost import open_signpost
 from af_hub.session.tokenfile import TokenFile
 
 log = logging.getLogger("af_hub.session.agent")
@@ -54,7 +55,6 @@ class AgentConfig:
     hub_token: str = field(repr=False)
     controller_url: str
     cache: str = ""
-    signpost_port: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -161,13 +161,19 @@ async def serving(app: web.Application, path: Path) -> AsyncIterator[None]:
         await runner.cleanup()
 
 
-async def run(config: AgentConfig, ready_fd: int | None) -> None:
-    """Serve until SIGTERM or SIGINT; says ready when the first token is there, or when it is clear that it will not come soon."""
+async def run(config: AgentConfig, ready_fd: int | None, signpost: socket.socket | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; says ready when the first token is there, or when it is clear that it will not come soon.
+
+    ``signpost`` is where XRootD clients ask for the way; there is none when it is None.
+    """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     freshness, first = Freshness(), asyncio.Event()
-    async with aiohttp.ClientSession() as http, keep_signpost(config.cache, config.signpost_port):
+    async with (
+        aiohttp.ClientSession() as http,
+        open_signpost(config.cache, signpost) if signpost else nullcontext(),
+    ):
         controller = Controller(http, config.controller_url, config.hub_token)
         attachments = Attachments(config.folder / "clusters", controller.credentials, open_bridge)
         tokens = HubTokens(http, config.hub_api_url, config.hub_token)
@@ -192,15 +198,19 @@ async def _any_of(seconds: float | None, keeping: asyncio.Task[None], *others: C
 
 
 def main() -> None:
-    """``python -m af_hub.session.agent --config FILE --ready-fd N``."""
+    """``python -m af_hub.session.agent --config FILE --ready-fd N [--signpost-fd N]``."""
     parser = argparse.ArgumentParser(prog="af_hub.session.agent", description=__doc__.partition("\n")[0])
     parser.add_argument("--config", type=Path, required=True, help="file of JSON with what the spawner tells")
     parser.add_argument("--ready-fd", type=int, help="descriptor for the line that says it serves")
+    parser.add_argument(
+        "--signpost-fd", type=int, help="descriptor of the socket at which XRootD clients ask for the way"
+    )
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    signpost = None if args.signpost_fd is None else socket.socket(fileno=args.signpost_fd)
     with suppress(KeyboardInterrupt):
-        asyncio.run(run(AgentConfig.read(args.config), args.ready_fd))
+        asyncio.run(run(AgentConfig.read(args.config), args.ready_fd, signpost))
 
 
 if __name__ == "__main__":

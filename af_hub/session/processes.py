@@ -85,7 +85,12 @@ def adopt_orphans() -> None:
 
 
 def die_with(parent: int, number: signal.Signals) -> None:
-    """Get ``number`` when the parent dies; to be called in the child, between fork and exec."""
+    """Get ``number`` when the parent dies; to be called in the child, between fork and exec.
+
+    No longer ignored, should it be: shells have what they begin in the background ignore SIGINT (POSIX, Shell Command Language, 2.11).
+    """
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     _prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:  # it died before we asked
         os.kill(os.getpid(), number)

@@ -9,12 +9,13 @@ Promises: an answer within :data:`PROBE_SECONDS`; whatever a client sends, its c
 to XRootD's own configuration (:mod:`af_hub.session.xrootd`).
 
 Source: The XRootD Protocol, version 5, sections "Session Establishment", "kXR_open", "kXR_redirect"; what is said of the client was seen
-with 5.8, 5.9 and 6.2.
+with 6.2.1 and servers of 5.8.
 """
 
 import asyncio
 import logging
 import secrets
+import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
@@ -23,8 +24,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from urllib.parse import parse_qs, urlsplit
 
-from af_hub.session.probes import ANSWER, HELLO, is_welcome
-from af_hub.session.xrootd import CACHE, PROXY
+from af_hub.session.probes import ANSWER, HELLO, LOAD_BALANCER, is_welcome
+from af_hub.session.xrootd import CACHE, PROXY, signpost_url
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +34,15 @@ ALIVE_SECONDS, DEAD_SECONDS = 0.1, 5.0
 """How long the word about the cache holds. A client that is sent to a dead one loses ten seconds, a look costs less than opening a file."""
 
 LOGIN_SECONDS = 30.0
-AGAIN_SECONDS = 5.0
 MOST_BYTES = 16_384
+CONNECTIONS_AT_MOST = 256
+"""Anybody on the machine may connect. When there are more, the one that has been quiet for longest goes; XRootD's client dials again."""
 
 REQUEST = struct.Struct(">2sH16si")
 RESPONSE = struct.Struct(">2sHi")
 OK, ERROR, REDIRECT = 0, 4003, 4004
 BAD_ARGUMENT, UNREACHABLE, UNSUPPORTED, NOT_FOUND = 3000, 3005, 3013, 3011
-VERSION, LOAD_BALANCER, IS_MANAGER = 0x310, 0, 2
+VERSION, IS_MANAGER = 0x310, 2
 WHOLE_URL = -(2**31)
 """A port that says: what follows is an address, path included. Other negative ones would also set flags of the client."""
 
@@ -104,6 +106,7 @@ class Signpost:
     _alive: bool = field(default=True, init=False)
     _until: float = field(default=0.0, init=False)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _open: dict[asyncio.StreamWriter, None] = field(default_factory=dict, init=False)
 
     @property
     def host(self) -> str:
@@ -116,7 +119,7 @@ class Signpost:
         return urlsplit(self.cache).port or 1094
 
     async def alive(self) -> bool:
-        """Whether the cache answers; looked at anew every few seconds, once for all who ask."""
+        """Whether the cache answers: one look for all who ask at one time, good for :data:`ALIVE_SECONDS` or :data:`DEAD_SECONDS`."""
         async with self._looking:
             if self.clock() >= self._until:
                 alive = await answers(self.host, self.port)
@@ -134,25 +137,21 @@ class Signpost:
         """Status and body of the answer to an opening."""
         wish = read_wish(asked)
         if wish is None:
-            return ERROR, struct.pack(
-                ">i", BAD_ARGUMENT
-            ) + b"only files of an origin are opened here: root://host//path\0"
+            return refusal(BAD_ARGUMENT, "only files of an origin are opened here: root://host//path")
         way = way_of(wish, self.host, await self.alive())
         if way == "cache":
             return REDIRECT, struct.pack(">i", self.port) + self.host.encode()
         if way == "origin":
             return REDIRECT, struct.pack(">i", WHOLE_URL) + wish.origin.encode()
-        missing = wish.reasons and wish.reasons <= {"enoent"}
-        sentence = (
-            f"there is no such file at {wish.host}"
-            if missing
-            else f"neither the cache {self.host}:{self.port} nor the origin {wish.host} gives this file"
-        )
-        return ERROR, struct.pack(">i", NOT_FOUND if missing else UNREACHABLE) + sentence.encode() + b"\0"
+        if wish.reasons and wish.reasons <= {"enoent"}:
+            return refusal(NOT_FOUND, f"there is no such file at {wish.host}")
+        neither = f"neither the cache {self.host}:{self.port} nor the origin {wish.host} gives this file"
+        return refusal(UNREACHABLE, neither)
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client, until it leaves or says something that we do not understand."""
         try:
+            self._heard(writer)
             async with asyncio.timeout(LOGIN_SECONDS):
                 if await reader.readexactly(len(HELLO)) != HELLO:
                     return
@@ -161,13 +160,24 @@ class Signpost:
                 stream, request, _, size = REQUEST.unpack(await reader.readexactly(REQUEST.size))
                 if not 0 <= size <= MOST_BYTES:
                     return
+                self._heard(writer)
                 status, body = await self._respond(request, await reader.readexactly(size))
                 writer.write(RESPONSE.pack(stream, status, len(body)) + body)
                 await writer.drain()
         except (OSError, EOFError, TimeoutError):
             pass
         finally:
+            self._open.pop(writer, None)
             writer.close()
+
+    def _heard(self, writer: asyncio.StreamWriter) -> None:
+        """Note who spoke last, and let go whoever has been quiet for longest when there are too many."""
+        self._open.pop(writer, None)
+        self._open[writer] = None
+        if len(self._open) > CONNECTIONS_AT_MOST:
+            quiet = next(iter(self._open))
+            del self._open[quiet]
+            quiet.transport.abort()
 
     async def _respond(self, request: int, data: bytes) -> tuple[int, bytes]:
         match request:
@@ -179,7 +189,12 @@ class Signpost:
                 return await self.answer(data.rstrip(b"\0").decode(errors="replace"))
             case Request.PING | Request.END_SESSION:
                 return OK, b""
-        return ERROR, struct.pack(">i", UNSUPPORTED) + b"only files are opened here\0"
+        return refusal(UNSUPPORTED, "only files are opened here")
+
+
+def refusal(code: int, sentence: str) -> tuple[int, bytes]:
+    """Status and body of an error."""
+    return ERROR, struct.pack(">i", code) + sentence.encode() + b"\0"
 
 
 async def answers(host: str, port: int) -> bool:
@@ -198,34 +213,20 @@ async def answers(host: str, port: int) -> bool:
 
 
 @asynccontextmanager
-async def open_signpost(cache: str, port: int = 0) -> AsyncIterator[str]:
-    """A signpost for this cache on the loopback; gives what XROOT_PROXY shall be."""
-    server = await asyncio.start_server(Signpost(cache).talk, "127.0.0.1", port)
+async def open_signpost(cache: str, listener: socket.socket | None = None) -> AsyncIterator[str]:
+    """A signpost for this cache on the loopback; gives what XROOT_PROXY shall be.
+
+    Parameters
+    ----------
+    listener
+        Where it answers; a port of its own when None. It stays open for the next signpost.
+    """
+    own = socket.create_server(("127.0.0.1", 0)) if listener is None else listener.dup()
+    server = await asyncio.start_server(Signpost(cache).talk, sock=own, limit=MOST_BYTES)
     try:
-        yield f"root://127.0.0.1:{server.sockets[0].getsockname()[1]}//"
+        yield signpost_url(own.getsockname()[1])
     finally:
         server.close()
-
-
-@asynccontextmanager
-async def keep_signpost(cache: str, port: int) -> AsyncIterator[None]:
-    """A signpost for a session, where its environment says that there is one; tried again while somebody else has the port."""
-
-    async def stand() -> None:
-        while True:
-            try:
-                async with open_signpost(cache, port):
-                    await asyncio.get_running_loop().create_future()
-            except OSError as error:
-                log.error("no signpost for XRootD at port %d, so nothing can be read (%s); trying again", port, error)
-                await asyncio.sleep(AGAIN_SECONDS)
-
-    standing = asyncio.create_task(stand()) if cache else None
-    try:
-        yield
-    finally:
-        if standing is not None:
-            standing.cancel()
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,11 +28,13 @@ from typing import Self
 
 from af_hub.backoff import backoff
 from af_hub.session.processes import adopt_orphans, descendants, die_with
+from af_hub.session.xrootd import PROXY, signpost_url
 
 log = logging.getLogger("af_hub.session.supervisor")
 
 MARK = "AF_SESSION_FOLDER"
 AGENT_KEEPS = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", MARK)
+READY_FD, SIGNPOST_FD = "{ready_fd}", "{signpost_fd}"
 TELL_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 KILL_SECONDS = 5.0
 
@@ -43,7 +46,8 @@ class Plan:
     Parameters
     ----------
     agent, server
-        Programs and arguments; ``{ready_fd}`` in the agent's becomes the number of an inherited pipe.
+        Programs and arguments; ``{ready_fd}`` in the agent's becomes the number of an inherited pipe, ``{signpost_fd}`` that of a
+        socket that listens on the loopback.
     folder
         The session's folder, removed at the end.
     home
@@ -87,11 +91,13 @@ class Supervisor:
     _agent_at: float = field(default=0.0, init=False)
     _born: float = field(default=0.0, init=False)
     _wakeup: int = field(default=-1, init=False)
+    _signpost: socket.socket | None = field(default=None, init=False)
 
     def run(self) -> int:
         """Until the server ends or we are told to stop; returns the server's exit status, 0 when told."""
         self._catch_signals()
         adopt_orphans()
+        self._listen()
         try:
             status = self._hold()
         finally:
@@ -116,12 +122,22 @@ class Supervisor:
         log.info("told to stop by signal %d", self._told)
         return 0
 
+    def _listen(self) -> None:
+        """Take a port for the signpost, if there is to be one, and tell XRootD clients of it.
+
+        It is ours for the life of the session: while an agent is dead, nobody else on the machine can answer in its place.
+        """
+        if SIGNPOST_FD in self.plan.agent:
+            self._signpost = socket.create_server(("127.0.0.1", 0))
+            os.environ[PROXY] = signpost_url(self._signpost.getsockname()[1])
+
     def _start_agent(self) -> None:
         mine, theirs = os.pipe()
+        fds = {READY_FD: theirs} | ({SIGNPOST_FD: self._signpost.fileno()} if self._signpost else {})
         try:
-            argv = [argument.replace("{ready_fd}", str(theirs)) for argument in self.plan.agent]
+            argv = [str(fds.get(argument, argument)) for argument in self.plan.agent]
             environment = {name: os.environ[name] for name in AGENT_KEEPS if name in os.environ}
-            self.agent = self._start(argv, environment, self.plan.folder, signal.SIGKILL, [theirs])
+            self.agent = self._start(argv, environment, self.plan.folder, signal.SIGKILL, [*fds.values()])
         finally:
             os.close(theirs)
         self._forget_ready()

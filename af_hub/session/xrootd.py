@@ -83,19 +83,24 @@ def xrootd_environment(cache_url: str, plugin_folder: str, exclusions: Sequence[
 
 
 def xrootd_fragment(
-    folder: str, cache_url: str, exclusions: Sequence[str] = (), signpost_port: int = 0
+    folder: str, cache_url: str, exclusions: Sequence[str] = (), signpost: bool = False
 ) -> SessionFragment:
     """``root://`` read through the cache at ``cache_url``, in a session whose folder is ``folder``.
 
-    With a ``signpost_port`` on this machine's loopback, clients ask there first.
+    With a ``signpost`` clients will ask there first: whoever listens for it puts its address into :data:`PROXY`.
     """
     environment = xrootd_environment(cache_url, f"{folder}/{PLUGIN_FOLDER}", exclusions)
-    if signpost_port:
-        environment |= {PROXY: f"root://127.0.0.1:{signpost_port}//", CACHE: cache_url}
+    if signpost:
+        environment[CACHE] = cache_url
     return SessionFragment(
         environment=environment,
         files={f"{PLUGIN_FOLDER}/{PLUGIN_FILE}": PLUGIN_CONFIGURATION},
     )
+
+
+def signpost_url(port: int) -> str:
+    """What :data:`PROXY` shall be where a signpost listens at this port of the loopback."""
+    return f"root://127.0.0.1:{port}//"
 
 
 def datasets_fragment(datasets: Mapping[str, Sequence[str]]) -> SessionFragment:

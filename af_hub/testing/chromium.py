@@ -221,6 +221,19 @@ class Person:
         found: list[str] = self.browser.execute_script(script, target)
         return found
 
+    def faults_everywhere(self) -> dict[str, list[str]]:
+        """What is wrong with this page, by where: in every window, light and dark, and with the keyboard."""
+        found = {}
+        for name, window in WINDOWS.items():
+            for dark in (False, True):
+                self.window(*window)
+                self.dark(dark)
+                found[f"{name}{', dark' if dark else ''}"] = self.faults()
+        self.dark(False)
+        self.window(*DESKTOP)
+        found["keyboard"] = self.keyboard_faults()
+        return {where: what for where, what in found.items() if what}
+
     def focus(self) -> dict[str, Any]:
         """Which element has the focus, whether that is seen, and which are reached."""
         found: dict[str, Any] = self.browser.execute_script(Path(__file__).with_name("page_focus.js").read_text())

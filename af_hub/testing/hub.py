@@ -29,7 +29,6 @@ from af_hub.testing.process import Daemon, hold_port
 
 CONFIG = CONFIGURATION / "jupyterhub_config.py"
 FACILITY = CONFIGURATION / "facility.yaml"
-CLIENT_ID = "af-hub"
 CALLBACK = "hub/oauth_callback"
 
 
@@ -85,10 +84,15 @@ class HubPlan:
         """The routes that the hub writes and traefik watches."""
         return self.folder / "proxy" / "rules.toml"
 
+    @property
+    def client_id(self) -> str:
+        """The hub's client at the IAM; another for each hub, as several may log in through one IAM."""
+        return f"af-hub-{self.public_port}"
+
     def iam_client(self) -> dict[str, object]:
         """The hub's client, as the demo IAM's clients file wants it."""
         return {
-            "client_id": CLIENT_ID,
+            "client_id": self.client_id,
             "client_secret": self.client_secret,
             "redirect_uris": [self.url + CALLBACK],
             "post_logout_redirect_uris": [self.url, self.url + "hub/login", self.url + "hub/logout"],
@@ -100,7 +104,7 @@ class HubPlan:
             "AF_PUBLIC_URL": self.url,
             "AF_STATE_DIR": str(self.folder),
             "AF_FACILITY_FILE": str(self.facility),
-            "AF_IAM_CLIENT_ID": CLIENT_ID,
+            "AF_IAM_CLIENT_ID": self.client_id,
             "AF_IAM_CLIENT_SECRET_FILE": str(self.folder / "iam_client_secret"),
             "AF_CRYPT_KEY_FILE": str(self.folder / "crypt_key"),
             "AF_CONTROLLER_URL": self.controller_url,

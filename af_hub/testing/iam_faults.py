@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+from argparse import ArgumentTypeError
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
@@ -124,4 +125,4 @@ def read_fault(text: str) -> tuple[str, Kind]:
         if kind == said and endpoint in {"*", *ENDPOINTS.values()}:
             return endpoint, kind
     wanted = f"{'|'.join(ENDPOINTS.values())}|*={'|'.join(KINDS)}"
-    raise ValueError(f"found {text!r}, wanted {wanted}")
+    raise ArgumentTypeError(f"found {text!r}, wanted {wanted}")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from af_hub.files import write_private
-from af_hub.testing.hub import CALLBACK, CLIENT_ID, HubPlan, RealHub
+from af_hub.testing.hub import CALLBACK, HubPlan, RealHub
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.process import Daemon
 
@@ -64,7 +64,7 @@ class OtherHub(RealHub):
 def oauth_environment(iam: DemoIAM, plan: HubPlan) -> dict[str, str]:
     """How the configuration finds the IAM, and what its client there is."""
     return {
-        "OAUTH_CLIENT_ID": CLIENT_ID,
+        "OAUTH_CLIENT_ID": plan.client_id,
         "OAUTH_CLIENT_SECRET": plan.client_secret,
         "OAUTH_CALLBACK_URL": plan.url + CALLBACK,
         "OAUTH2_AUTHORIZE_URL": iam.url + "authorize",

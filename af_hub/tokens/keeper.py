@@ -1,10 +1,11 @@
 """The keeper: every refresh of the facility happens here, in the hub, one at a time for each person.
 
-Promises: a refresh token is stored before the access token that came with it is used (:mod:`af_hub.tokens.flight`); access tokens are
+Promises: a refresh token is stored before the access token that came with it is used (:mod:`af_hub.tokens.flight`), so rotation cannot be
+lost (but for a hub that ends while its disk is full: until it can be written, a refresh token is in memory only); access tokens are
 refreshed ahead of their end whether or not a browser is open; at most so many requests are at the IAMs at one time; an IAM that does not
-answer ends no login, and whatever is still good goes on being handed out (:mod:`af_hub.tokens.health` says when to ask again). A login that
-the IAM ended (``invalid_grant``) is not asked for again until the person logs in. Who asks waits for a few seconds at most, and then gets what is there; what
-was begun goes on.
+answer ends no login, and whatever is still good goes on being handed out (:mod:`af_hub.tokens.health` says when to ask again). A login
+that the IAM ended (``invalid_grant``) is not asked for again until the person logs in. Who asks waits for a few seconds at most, and then
+gets what is there; what was begun goes on.
 Leaves to :mod:`af_hub.authenticator` who may do what, and to :mod:`af_hub.tokens.endpoint` who may ask.
 
 The access token of the login itself has every scope that the hub may ask for. It is used once, to learn who logged in, and forgotten;

@@ -106,7 +106,8 @@ class Store:
     def __init__(self, path: Path, keys: Sequence[Fernet]) -> None:
         path.touch(mode=0o600)
         self._keys, self._seal = list(keys), MultiFernet(keys)
-        self._engine = create_engine(f"sqlite:///{path}")
+        # What is written must not stand in the text of an error, which goes into a log.
+        self._engine = create_engine(f"sqlite:///{path}", hide_parameters=True)
         tell_disk_trouble(self._engine, "The hub")
         metadata.create_all(self._engine)
         self._wanted: deque[Change] = deque()

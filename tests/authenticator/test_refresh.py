@@ -145,7 +145,8 @@ async def test_an_iam_that_is_down_logs_nobody_out(bench: Bench) -> None:
     bench.iam.down = True
     model = await bench.authenticator.refresh_user(user, browser())
     assert isinstance(model, dict) and model["groups"] == ["/cms", "/cms/itcms"]
-    assert (await bench.authenticator.rights_of(user)).login
+    rights, _ = await bench.authenticator.rights_of(user)
+    assert rights.login
 
 
 async def test_people_are_told_what_is_wrong_with_their_login(bench: Bench) -> None:

@@ -25,6 +25,7 @@ class FakeFacility:
     agent_away: bool = False
     agent_away_for: int = 0
     away_for: int = 0
+    waits_for_news: bool = False
     cluster: dict | None = None
     asked: list = field(default_factory=list)
     url: str = ""
@@ -80,6 +81,8 @@ class FakeFacility:
             case "GET", "api/clusters":
                 return web.json_response([self.cluster] if self.cluster else [])
             case "GET", p if p == f"api/clusters/{CLUSTER}" and self.cluster:
+                if self.waits_for_news:
+                    await asyncio.Event().wait()
                 found = self.states.pop(0) if len(self.states) > 1 else self.states[0]
                 self.cluster |= found if self.cluster["state"] != "closing" else {}
             case "PATCH", p if p == f"api/clusters/{CLUSTER}":

@@ -266,7 +266,7 @@ def test_a_silent_server_does_not_hold_us_up():
         pytest.param(200, [], False, "no site", id="none"),
         pytest.param(401, None, False, "does not know you", id="token expired"),
         pytest.param(403, None, False, "does not know you", id="scope missing"),
-        pytest.param(502, None, False, "HTTP 502", id="proxy without controller"),
+        pytest.param(502, None, False, "is away (HTTP 502). Try again", id="proxy without controller"),
         pytest.param(200, {"detail": "x"}, False, "cannot be read", id="another answer"),
         pytest.param(200, [{"title": "x"}], False, "cannot be read", id="a site without name"),
     ],

@@ -96,6 +96,8 @@ def test_an_address_on_this_machine_that_nobody_knows(facility):
     [
         ({"user_memory": "much"}, "user_memory='much' is no size of memory"),
         ({"user_memory": None}, "user_memory=None is no size"),
+        ({"user_memory": "4"}, "user_memory='4' is less than .* as in \"4 GiB\""),
+        ({"user_memory": 0}, 'user_memory=0 is less than .* as in "2 GiB"'),
         ({"start_timeout": "soon"}, "start_timeout='soon' is no duration"),
     ],
 )
@@ -145,9 +147,19 @@ def test_a_cluster_that_does_not_come_up(facility, state):
 
 def test_waiting_has_an_end(facility):
     facility.states = [WAITING]
-    with pytest.raises(ClusterFailed, match=r"within 0.1 s; it was still queued: waiting for a free slot at T2_A"):
+    with pytest.raises(
+        ClusterFailed, match=r"within 0.1 s, .* It was still queued: waiting for a free slot at T2_A\.$"
+    ):
         RemoteHTCondor("T2_A", quiet=True, start_timeout="100 ms")
     assert facility.cluster["state"] == "closing"
+
+
+def test_waiting_ends_also_while_the_controller_waits_for_news(facility):
+    facility.waits_for_news = True
+    began = time.monotonic()
+    with pytest.raises(ClusterFailed, match=r"within 0.1 s, .* It was still requested\.$"):
+        RemoteHTCondor("T2_A", quiet=True, start_timeout="100 ms")
+    assert time.monotonic() - began < 5 and facility.cluster["state"] == "closing"
 
 
 async def test_whoever_is_interrupted_leaves_nothing_behind(facility):

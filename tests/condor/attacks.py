@@ -115,13 +115,12 @@ def command(schedd: htcondor2.Schedd, name: str) -> dict[str, Any]:
     return {"sent": name}
 
 
-def advertise(schedd: htcondor2.Schedd, kind: str) -> dict[str, Any]:
+def advertise(schedd: htcondor2.Schedd, kind: str, site: str = '"T2_A"', name: str = "evil") -> dict[str, Any]:
     """Offer a slot, or be an access point, that is not there."""
     import classad2
 
-    ad = classad2.ClassAd(
-        {"MyType": "Machine", "Name": "slot1@evil", "Machine": "evil", "MyAddress": "<127.0.0.1:9>", "SiteName": "T2_A"}
-    )
+    ad = classad2.ClassAd({"MyType": "Machine", "Name": f"slot1@{name}", "Machine": name, "MyAddress": "<127.0.0.1:9>"})
+    ad["SiteName"] = classad2.ExprTree(site)
     htcondor2.Collector().advertise([ad], kind, True)
     return {"advertised": kind}
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -80,6 +81,35 @@ def test_a_job_that_calls_itself_anothers_shows_whose_it_is(client: Callable[...
     lies = {"+AFCluster": f'"{"c" * 32}"', "+AFRole": '"scheduler"', "+Owner_": '"u-cms-cms-analyst"'}
     ad = client("cms-colleague").attack("submit_only", json.dumps(lies))
     assert (ad["AFCluster"], ad["Owner"]) == ("c" * 32, "u-cms-cms-colleague")
+
+
+NONSENSE = [
+    b"+AFSays = {[a = 1]}",
+    b"+AFSays = {foo}",
+    b'+AFSays = "caf\xe9"',
+    b'+AFSays = {"caf\xe9"}',
+    b"+AFWorker = {[a = 1]}",
+    b"+NumJobStarts = 1.0E999",
+    b'+EnteredCurrentStatus = "x"',
+    b'+AFSays = ifThenElse(true, "", "' + b"x" * 500_000 + b'")',
+    b'+ExitCode = "' + b"x" * 500_000 + b'"',
+]
+
+
+async def test_nonsense_in_an_ad_hides_nobody_elses_jobs(
+    condor_pool: RealPool, client: Callable[..., Client], pool: CondorPool, token: Callable[..., str], tmp_path: Path
+) -> None:
+    """One look at the queue is for everybody: a job that cannot be read must not end it, nor fill it."""
+    ours = JOB.replace('"cccc"', f'"{"c" * 32}"\n+AFRole = "scheduler"')
+    (job,) = await pool.submit(token("cms-analyst"), ours, {})
+    description = tmp_path / "nonsense.sub"
+    plain = f'executable = /bin/sh\nrequirements = False\n+AFCluster = "{"b" * 32}"\n+AFRole = "worker"\n'
+    description.write_bytes(b"".join(plain.encode() + line + b"\nqueue\n" for line in NONSENSE))
+    done = client("icsc-analyst").tool("condor_submit", "-spool", "-name", condor_pool.schedd, str(description))
+    assert f"{len(NONSENSE)} job(s) submitted" in done.stdout, done.stdout + done.stderr
+    found = await pool.jobs(condor_pool.reader_token)
+    assert job in [one.id for one in found]
+    assert len(str(found)) < 10_000
 
 
 @pytest.mark.parametrize("spool", ["yes", "no"])
@@ -242,6 +272,25 @@ def test_a_sites_token_is_good_for_slots_only(
     assert "refused" in site.attack("submit_only", "{}")
     site.attack("advertise", "UPDATE_SCHEDD_AD")
     assert "evil" not in condor_pool.tool("condor_status", "-any", "-af", "MyType", "Name")
+
+
+@pytest.mark.parametrize(
+    "site, taken",
+    [
+        pytest.param('"T2_A"', True, id="its own"),
+        pytest.param('"T2_B"', False, id="another"),
+        pytest.param('ifThenElse(TARGET.Cmd is undefined, "T2_A", "T2_B")', False, id="another for jobs"),
+        pytest.param("undefined", False, id="none"),
+    ],
+)
+def test_a_site_offers_slots_as_itself_only(
+    condor_pool: RealPool, client: Callable[..., Client], tmp_path: Path, site: str, taken: bool
+) -> None:
+    """A person chose the site that their keys go to."""
+    evil, name = pool_client(client, condor_pool.folder / "T2_A/etc/tokens.d/pool", tmp_path), f"evil-{token_hex(4)}"
+    evil.attack("advertise", "UPDATE_STARTD_AD", site, name)
+    asked = condor_pool.tool("condor_config_val", "NEGOTIATOR_SLOT_CONSTRAINT", role="central-manager").strip()
+    assert (name in condor_pool.tool("condor_status", "-constraint", asked, "-af", "Name")) is taken
 
 
 async def test_account_without_accounting_group_is_told_so(

@@ -143,10 +143,26 @@ def test_the_description_is_what_htcondor_reads():
     assert "neighbour.py x y" in parsed["arguments"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "Traceback"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", "Traceback", "\x1b[2Jall is well", "[" * 100_000),
+        json.dumps(job("a") | {"found": {}}),
+        json.dumps(job("a") | {"found": dict.fromkeys([*RISKS, *OPEN], "no")}),
+        json.dumps(job("a") | {"begun": "early"}),
+        json.dumps(job("a") | {"uid": 1e999}),
+    ],
+)
 def test_other_words_of_a_job_are_refused(text):
-    with pytest.raises(Refused, match="something else"):
+    """They come from a machine of the site, and go to an administrator's terminal."""
+    with pytest.raises(Refused, match="something else") as refusal:
         read_answer(text)
+    assert "\x1b" not in str(refusal.value)
+
+
+def test_what_a_job_says_does_nothing_to_a_terminal():
+    told = job("a") | {"found": {what: {"why": "no\x1b[2J\n"} for what in [*RISKS, *OPEN]}}
+    assert "\x1b" not in str(Report("S", "m", False, judge([read_answer(json.dumps(told)), job("b")])))
 
 
 @pytest.mark.parametrize(

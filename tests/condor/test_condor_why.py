@@ -98,3 +98,9 @@ def test_how_a_job_ended(ad: dict[str, Any], ending: Ending) -> None:
 
 def test_words_of_others_are_short() -> None:
     assert len(shorten("x" * 10_000)) == TEXT_LENGTH
+
+
+@pytest.mark.parametrize("letters", ["\x1b[2J", "\r", "\x00", "\u202e", "\u2028", "\x9b"])
+def test_a_jobs_words_do_nothing_to_a_terminal(letters: str) -> None:
+    assert shorten(f"one{letters}two.") in ("one two", "one [2J" + "two")
+    assert letters not in held_because(1, f"one{letters}two")

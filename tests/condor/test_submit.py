@@ -150,6 +150,14 @@ def test_slots_of_sites() -> None:
 
 
 @pytest.mark.parametrize(
+    "nonsense", [{"SiteName": 7}, {"TotalSlotCpus": "8"}, {"TotalSlotMemory": [1]}, {"Cpus": None}]
+)
+def test_a_slot_that_makes_no_sense_hides_no_other(nonsense: dict[str, object]) -> None:
+    slot = {"SiteName": "T2_B", "State": "Unclaimed", "TotalSlotCpus": 1, "Cpus": 1, "TotalSlotMemory": 1, "Memory": 1}
+    assert list(read_slots([{**slot, "SiteName": "T2_A", **nonsense}, {"SiteName": "T2_A"}, slot])) == ["T2_B"]
+
+
+@pytest.mark.parametrize(
     "ids, constraint",
     [
         ([], "False"),
@@ -182,6 +190,8 @@ AD = {"ClusterId": 1, "ProcId": 0, "JobStatus": 1, "Owner": "u", "AFCluster": "c
         {"JobStatus": "5"},
         {"EnteredCurrentStatus": "long ago"},
         {"EnteredCurrentStatus": [1]},
+        {"NumJobStarts": float("inf")},
+        {"NumJobStarts": float("nan")},
     ],
 )
 def test_a_job_whose_ad_makes_no_sense_hides_no_other(nonsense: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import json
 
 import asyncssh
@@ -7,9 +8,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from world import ORIGIN, PREFIX
+from world import FACILITY, ORIGIN, PREFIX
 
+from af_hub.controller.api import NEWS_SECONDS
 from af_hub.controller.guard import BODY_BYTES
+from af_hub.policy.load import read_policy
 from af_hub.testing.fake_hub import SERVICE_SCOPE
 
 NOBODY = "f" * 32
@@ -164,12 +167,14 @@ GOOD = {"site": "T2_A", "image": "python-analysis"}
         pytest.param(GOOD | {"workers": None}, "workers: found null, wanted a whole number", id="no number"),
         pytest.param(GOOD | {"cores": 0}, "cores: found 0, wanted at least 1", id="no core"),
         pytest.param(GOOD | {"cores": 1.5}, "cores: found 1.5, wanted a whole number", id="half a core"),
-        pytest.param(GOOD | {"memory": 1}, "memory: found 1, wanted at least 268435456", id="no memory"),
+        pytest.param(GOOD | {"memory": 1}, "memory: found 1, wanted at least 268435456 (256 MiB)", id="no memory"),
         pytest.param(
             GOOD | {"memory": 10**40}, "memory: found a very long number, wanted at most 4398046511104", id="too much"
         ),
         pytest.param(
-            GOOD | {"name": "<script>x"}, "name: found a text of 9 characters, wanted", id="a name with markup"
+            GOOD | {"name": "<script>x"},
+            "name: found a text of 9 characters, wanted a letter or digit, then at most 62 letters",
+            id="a name with markup",
         ),
         pytest.param(GOOD | {"name": "a" * 64}, "name: found a text of 64 characters, wanted", id="a long name"),
         pytest.param(
@@ -236,6 +241,27 @@ async def test_rights_that_went_away(world, running):
         assert (await api.delete(f"api/clusters/{running}")).status_code == 202, "closing is always allowed"
 
 
+class EditedAllTheTime:
+    """A policy file in which each look finds the next of these policies."""
+
+    def __init__(self, *policies):
+        self._policies = itertools.cycle(policies)
+
+    def current(self):
+        return next(self._policies)
+
+
+@pytest.mark.parametrize("before, status", [(True, 201), (False, 403)], ids=["a site goes", "a site comes"])
+async def test_an_edit_meanwhile_is_for_the_next_decision(world, before, status):
+    policies = [read_policy(text, "facility.yaml", {}) for text in (FACILITY, FACILITY.replace("T2_A", "T2_C"))]
+    world.parts.policy = EditedAllTheTime(*policies if before else reversed(policies))
+    async with world.api(world.owner) as api:
+        answer = await api.post("api/clusters", json={"site": "T2_A", "image": "python-analysis"})
+        assert answer.status_code == status, answer.text
+        for _ in policies:
+            assert (await api.get("api/sites")).status_code == 200
+
+
 async def test_after_the_end(world, running):
     async with world.api(world.owner) as api:
         await api.delete(f"api/clusters/{running}")
@@ -246,6 +272,24 @@ async def test_after_the_end(world, running):
         await world.until(running, "closed")
         assert (await api.get(f"api/clusters/{running}")).json()["state"] == "closed"
         assert (await api.get(f"api/clusters/{running}/logs")).status_code == 409
+
+
+async def test_what_happens_beside_the_look_at_the_row_is_told(world, running, monkeypatch):
+    own, scaled = world.parts.own, []
+
+    def own_and_scale(cluster, owner):
+        found = own(cluster, owner)
+        if not scaled:
+            scaled.append(cluster)
+            world.parts.store.scale(cluster, 2, world.clock())
+        return found
+
+    async with world.api(world.owner) as api:
+        seen = (await api.get(f"api/clusters/{running}")).json()["events"][-1]["at"]
+        monkeypatch.setattr(world.parts, "own", own_and_scale)
+        async with asyncio.timeout(NEWS_SECONDS / 2):
+            found = (await api.get(f"api/clusters/{running}", params={"after": seen})).json()
+    assert scaled and found["workers_wanted"] == 2
 
 
 async def test_credentials(world, running):
@@ -295,6 +339,18 @@ async def test_bodies_are_bounded(world):
                 yield b" " * 10_000
 
         assert (await api.post("api/clusters", content=chunks())).status_code == 413
+
+
+async def test_nobody_takes_long_over_a_body(world, monkeypatch):
+    """Nor keeps a connection by it: whoever does has not even said who they are."""
+    monkeypatch.setattr("af_hub.controller.guard.BODY_SECONDS", 0.05)
+
+    async def drip():
+        yield b"{"
+        await asyncio.sleep(30)
+
+    async with world.api() as api:
+        assert (await asyncio.wait_for(api.post("api/clusters", content=drip()), 10)).status_code == 408
 
 
 async def test_a_cookie_is_no_key_to_the_api(world):

@@ -5,6 +5,7 @@ import os
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 
 import asyncssh
@@ -207,6 +208,18 @@ async def test_a_worker_cannot_answer_in_the_place_of_the_agent(tmp_path, forwar
             found = await agents.report(CLUSTER)
             assert found.trouble and found == Report(trouble=found.trouble)
         await agents.close()
+
+
+async def test_the_sockets_of_a_controller_that_was_killed_are_removed(tmp_path, monkeypatch):
+    state, temporary = tmp_path / "state", tmp_path / "tmp"
+    left = temporary / "af-ctl-killed"
+    left.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    tunnel = Tunnel(UserCA(state), ForwarderAddress("127.0.0.1", 1, an_ssh_key()))
+    (state / "sockets").symlink_to(left)
+    async with tunnel:
+        assert not left.exists() and (state / "sockets").readlink() in temporary.iterdir()
+    assert not list(temporary.iterdir()) and not (state / "sockets").is_symlink()
 
 
 async def test_no_forwarder_no_hang(tmp_path):

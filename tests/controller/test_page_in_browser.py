@@ -11,7 +11,6 @@ from selenium.webdriver.common.keys import Keys
 from world import FACILITY, PREFIX, Clock, World
 
 from af_hub.controller.states import State
-from af_hub.testing.chromium import DESKTOP, WINDOWS
 from af_hub.testing.fake_hub import FakeHub
 from af_hub.testing.fake_site import FakeSite
 
@@ -111,20 +110,6 @@ def served(tmp_path):
         yield running
 
 
-def faults(person):
-    """In every window, light and dark, and with the keyboard."""
-    found = {}
-    for name, window in WINDOWS.items():
-        for dark in (False, True):
-            person.window(*window)
-            person.dark(dark)
-            found[f"{name}{', dark' if dark else ''}"] = person.faults()
-    person.dark(False)
-    person.window(*DESKTOP)
-    found["keyboard"] = person.keyboard_faults()
-    return {where: what for where, what in found.items() if what}
-
-
 def settled(person):
     """The script has been there."""
     person.read("Updates by itself")
@@ -133,7 +118,7 @@ def settled(person):
 def test_what_it_looks_like(served, person):
     person.go(served.url)
     settled(person)
-    assert faults(person) == {}, "an empty page"
+    assert person.faults_everywhere() == {}, "an empty page"
     served.create(State.RUNNING, name="Z to mu mu with a name as long as names may be")
     served.create(State.FAILED, FAILED, name="failed")
     served.create(State.CLOSED, "you closed it", name="closed")
@@ -142,7 +127,7 @@ def test_what_it_looks_like(served, person):
     person.read("patient")
     for summary in person.browser.find_elements("css selector", "summary"):
         summary.click()
-    assert faults(person) == {}
+    assert person.faults_everywhere() == {}
     assert person.complaints() == []
 
 
@@ -241,7 +226,7 @@ def test_pages_of_errors(served, person):
     }.items():
         person.go(served.url + path)
         person.read(sentence)
-        assert faults(person) == {}, path
+        assert person.faults_everywhere() == {}, path
         assert all("Failed to load resource" in complaint for complaint in person.complaints())
         person.tab_to("My Dask clusters")
         person.press(Keys.ENTER)

@@ -61,6 +61,14 @@ async def test_log_in_see_ones_clusters_and_close_one(world, running):
     assert world.get(running).state == "closing"
 
 
+async def test_a_cluster_that_is_over_says_when_it_ended(world, running):
+    world.parts.store.become(running, State.RUNNING, State.CLOSED, "", 1_800_000_000)
+    async with browser(world) as api:
+        await log_in(world, api)
+        page = (await api.get("")).text
+    assert '<dt>Ended</dt><dd><time datetime="2027-01-15T08:00:00Z">' in page and "Until" not in page
+
+
 async def test_the_clusters_of_others_are_not_on_the_page_and_cannot_be_closed(world, running):
     async with browser(world, "cms-colleague") as api:
         await log_in(world, api)

@@ -125,13 +125,22 @@ def index():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_pip_ends_with_us_and_ctrl_c_leaves_nothing(tmp_path, lock, index, number):
+@pytest.mark.parametrize("number, before", [(signal.SIGINT, signal.SIG_DFL), (signal.SIGKILL, signal.SIG_IGN)])
+def test_pip_ends_with_us_and_ctrl_c_leaves_nothing(tmp_path, lock, index, number, before):
+    """Also begun in the background by a shell, which has SIGINT ignored."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     env = {**os.environ, "PIP_INDEX_URL": index, "TMPDIR": str(temporary), "PIP_CONFIG_FILE": os.devnull}
     argv = [sys.executable, "-m", "af_hub.demo.environment", str(tmp_path / "made"), str(lock)]
-    maker = subprocess.Popen(argv, cwd=CHECKOUT, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    maker = subprocess.Popen(
+        argv,
+        cwd=CHECKOUT,
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, before),
+    )
     assert SilentIndex.asked.wait(60)
     maker.send_signal(number)
     _, said = maker.communicate(timeout=30)

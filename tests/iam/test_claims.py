@@ -37,6 +37,11 @@ def test_groups_of_both_profiles(found, groups):
         pytest.param({**PERSON, "groups": "cms"}, "a list of group names was wanted", id="one text for a list"),
         pytest.param({**PERSON, "groups": [1]}, "each must be a group name", id="a number for a group"),
         pytest.param({**PERSON, "groups": ["/"]}, "each must be a group name", id="a bare slash"),
+        pytest.param(
+            {**PERSON, "groups": ["a\nb"]},
+            "each must be a group name",
+            id="a line break, which would forge a line of the log",
+        ),
     ],
 )
 def test_what_cannot_be_a_person(found, says):

@@ -1,54 +1,70 @@
-import asyncio
+from dataclasses import dataclass, field
 
 import pytest
 
-from af_hub.job import watch as module
-from af_hub.job.watch import QUIET_SECONDS, watch, worth_saying
+from af_hub.job.watch import LOOK_SECONDS, QUIET_SECONDS, watch, worth_saying
 
-
-class Way:
-    def __init__(self, trouble="it is down"):
-        self.trouble = trouble
-
-
-@pytest.fixture(autouse=True)
-def fast(monkeypatch):
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
-    monkeypatch.setattr(module, "QUIET_SECONDS", 0.01)
+DOWN = "it is down"
+NO_WAY = "the job has no way to its users: it is down"
+PATIENCE = 5
+LONG = 20 * [DOWN]
 
 
 @pytest.mark.parametrize(
     "trouble, seconds, words",
     [
-        ("", 100, ""),
-        ("it is down", QUIET_SECONDS / 1000, ""),
-        ("it is down", QUIET_SECONDS, "the job has no way to its users: it is down"),
+        pytest.param("", 100, "", id="no trouble"),
+        pytest.param(DOWN, QUIET_SECONDS - 0.1, "", id="just gone"),
+        pytest.param(DOWN, QUIET_SECONDS, NO_WAY, id="gone for a while"),
     ],
 )
 def test_what_is_worth_saying(trouble, seconds, words):
     assert worth_saying(trouble, seconds) == words
 
 
-async def test_a_way_that_never_was_is_given_up():
-    said = []
-    async with asyncio.timeout(10):
-        assert await watch(Way(), 0.05, said.append) == "it is down"
-    assert said == ["the job has no way to its users: it is down"]
+class Over(Exception):
+    """Nothing more happens."""
 
 
-async def test_a_way_that_was_there_is_never_given_up_and_what_was_said_is_taken_back():
-    way, said = Way(""), []
-    watching = asyncio.create_task(watch(way, 0.05, said.append))
-    async with asyncio.timeout(10):
-        for trouble in ("it is down", "", "it is down again"):
-            before = len(said)
-            await asyncio.sleep(0.01)
-            way.trouble = trouble
-            while len(said) == before:
-                await asyncio.sleep(0.001)
-    watching.cancel()
-    assert said == [
-        "the job has no way to its users: it is down",
-        "",
-        "the job has no way to its users: it is down again",
-    ]
+@dataclass
+class Way:
+    """A way whose trouble is another at each look, and the only clock that there is."""
+
+    troubles: list[str]
+    trouble: str = ""
+    now: float = 1000.0
+    said: list[str] = field(default_factory=list)
+
+    def clock(self):
+        return self.now
+
+    async def sleep(self, seconds):
+        if not self.troubles:
+            raise Over
+        self.now += seconds
+        self.trouble = self.troubles.pop(0)
+
+    async def watched(self):
+        """What :func:`watch` hands back; nothing when it has not given up by the end."""
+        try:
+            return await watch(self, PATIENCE, self.said.append, self.clock, self.sleep)
+        except Over:
+            return ""
+
+
+@pytest.mark.parametrize(
+    "troubles, given_up, said",
+    [
+        pytest.param(LONG, DOWN, [NO_WAY], id="never there"),
+        pytest.param([DOWN, DOWN, "", *LONG], "", [NO_WAY], id="there once"),
+        pytest.param(["", DOWN, DOWN, "", DOWN, DOWN, ""], "", [], id="back at once"),
+        pytest.param(["", DOWN, DOWN, DOWN, "", ""], "", [NO_WAY, ""], id="taken back"),
+        pytest.param(["", DOWN, DOWN, DOWN, "again"], "", [NO_WAY, NO_WAY.replace(DOWN, "again")], id="other trouble"),
+    ],
+)
+async def test_what_is_said_of_a_way_and_when_it_is_given_up(troubles, given_up, said):
+    way = Way(list(troubles))
+    assert await way.watched() == given_up
+    assert way.said == said
+    if given_up:
+        assert way.now == 1000 + PATIENCE * LOOK_SECONDS

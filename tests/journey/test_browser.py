@@ -12,7 +12,7 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from af_hub.testing.chromium import DESKTOP, PHONE, WINDOWS
+from af_hub.testing.chromium import DESKTOP, PHONE
 
 pytestmark = pytest.mark.real
 
@@ -67,20 +67,6 @@ def picture(person):
                 person.window(*DESKTOP)
 
     return keep
-
-
-def faults(person):
-    """What is wrong with the page in any window, light or dark, and with the keyboard."""
-    found = {}
-    for name, window in WINDOWS.items():
-        for dark in (False, True):
-            person.window(*window)
-            person.dark(dark)
-            found[f"{name}{', dark' if dark else ''}"] = person.faults()
-    person.dark(False)
-    person.window(*DESKTOP)
-    found["keyboard"] = person.keyboard_faults()
-    return {where: what for where, what in found.items() if what}
 
 
 def test_the_first_hour(person, place, picture):
@@ -213,7 +199,7 @@ def test_all_pages_fit_and_can_be_read(person, place, picture):
     seen = {}
 
     def look(name):
-        seen[name] = faults(person)
+        seen[name] = person.faults_everywhere()
 
     person.go(place.url)
     person.find("Sign in with IAM")

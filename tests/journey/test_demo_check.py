@@ -46,6 +46,7 @@ class Seen:
     """What a look at the processes saw, again and again while the check ran."""
 
     arguments: set[bytes] = field(default_factory=set)
+    environments: set[bytes] = field(default_factory=set)
     job_environments: set[bytes] = field(default_factory=set)
     hub_tokens: set[bytes] = field(default_factory=set)
 
@@ -57,6 +58,7 @@ class Seen:
             except OSError:
                 continue
             self.arguments.add(arguments)
+            self.environments.add(environment)
             if b"_CONDOR_SCRATCH_DIR=" in environment:
                 self.job_environments.add(environment)
             elif token := re.search(rb"JUPYTERHUB_API_TOKEN=([^\0]+)", environment):
@@ -79,7 +81,17 @@ class Run:
         files = ("iam_client_secret", "controller_token", "proxy_password", "cookie_secret")
         found = {name: (hub / name).read_bytes().strip() for name in files}
         found |= {f"key {index}": key for index, key in enumerate((hub / "crypt_key").read_bytes().split())}
-        return found | {f"hub token {index}": token for index, token in enumerate(sorted(self.seen.hub_tokens))}
+        return (
+            found
+            | self.refresh_tokens()
+            | {f"hub token {index}": token for index, token in enumerate(sorted(self.seen.hub_tokens))}
+        )
+
+    def refresh_tokens(self) -> dict[str, bytes]:
+        """All that the IAM ever gave; they have no form of their own."""
+        grants = json.loads((self.folder / "demo/iam/state.json").read_text())["grants"]
+        tokens = [token.encode() for grant in grants for token in grant["tokens"]]
+        return {f"refresh token {index}": token for index, token in enumerate(tokens)}
 
     def secrets_in(self, content: bytes) -> Iterator[str]:
         """The names of those that stand in ``content``, and of anything that has the form of a token or a private key."""
@@ -145,6 +157,12 @@ def test_no_secret_in_an_argument_or_in_the_environment_of_a_job(run):
     for content in [*run.seen.arguments, *run.seen.job_environments]:
         found = list(run.secrets_in(content))
         assert not found, f"{content[:200]!r} holds {found}"
+
+
+def test_no_refresh_token_in_any_environment(run):
+    tokens = run.refresh_tokens().values()
+    assert tokens and len(run.seen.environments) > 20
+    assert not [token for token in tokens for content in run.seen.environments if token in content]
 
 
 def test_the_search_finds_what_it_looks_for(run):

@@ -131,6 +131,7 @@ def test_the_whole_way_twice_side_by_side(folder, home):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1300)
 def test_a_new_checkout_with_a_blank_in_its_path(tmp_path):
     """What a newcomer does; everything is fetched, so this takes minutes."""
     programs = {name: shutil.which(name) or unavailable(f"there is no {name}") for name in ("git", "make")}

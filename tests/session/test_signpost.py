@@ -1,6 +1,7 @@
 """The signpost's decisions, and what it says to clients that are none; with XRootD's own client in tests/xrootd."""
 
 import asyncio
+import socket
 import struct
 from collections.abc import AsyncIterator
 
@@ -21,7 +22,6 @@ from af_hub.session.signpost import (
     Request,
     Signpost,
     Wish,
-    keep_signpost,
     open_signpost,
     read_wish,
     signpost_before,
@@ -182,10 +182,25 @@ async def test_a_job_gets_its_signpost_and_its_children_with_it(nobody: str) -> 
             pass
 
 
-async def test_a_port_that_somebody_has_is_waited_for(nobody: str, caplog: pytest.LogCaptureFixture) -> None:
-    taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = taken.sockets[0].getsockname()[1]
-    async with taken, keep_signpost(nobody, port):
-        async with asyncio.timeout(5):
-            while "no signpost" not in caplog.text:
-                await asyncio.sleep(0)
+async def test_who_is_quiet_makes_room(nobody: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody on the machine can connect, and must not use up what the process has."""
+    monkeypatch.setattr("af_hub.session.signpost.CONNECTIONS_AT_MOST", 8)
+    async with open_signpost(nobody) as signpost:
+        client = await Client.of(signpost)
+        quiet = [await Client.of(signpost) for _ in range(5)]
+        assert await client.ask(Request.PING) == (OK, b"")
+        many = [await Client.of(signpost) for _ in range(6)]
+        assert await client.ask(Request.PING) == (OK, b"")
+        assert [await one.reader.read() for one in quiet[:4]] == [b""] * 4
+        for one in [client, *quiet, *many]:
+            one.writer.close()
+
+
+async def test_the_next_signpost_stands_where_the_last_stood(nobody: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with open_signpost(nobody, listener) as before:
+            assert await (await Client.of(before)).ask(Request.PING) == (OK, b"")
+        between = asyncio.create_task(Client.of(before))
+        async with open_signpost(nobody, listener) as after:
+            assert after == before
+            assert await (await between).ask(Request.PING) == (OK, b""), "and who asked meanwhile waits"

@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ class Session:
         self._said = os.open(said, os.O_RDWR)
         self._text = b""
         plan = {
-            "agent": [sys.executable, "-c", agent, str(said), "agent", "{ready_fd}"],
+            "agent": [sys.executable, "-c", agent, str(said), "agent", "{ready_fd}", "{signpost_fd}"],
             "server": [sys.executable, "-c", server, str(said), "server"],
             "folder": str(self.folder),
             "home": str(home),
@@ -133,6 +134,25 @@ def test_killed_agent_is_started_again_and_the_server_lives(start: Start) -> Non
     assert name == "agent"
     assert second_agent != agent
     assert server and server.alive()
+
+
+SIGNPOST = (
+    "import socket,sys\nn = socket.socket(fileno=int(sys.argv[4])).getsockname()[1]\nsys.argv[2] = f'agent-{n}'\n"
+    + AGENT
+)
+PROXIED_SERVER = "import os,sys\nsys.argv[2] = 'server-' + os.environ['XROOT_PROXY'][17:-2]\n" + SERVER
+
+
+def test_the_signposts_port_is_the_sessions_own_whoever_dies(start: Start) -> None:
+    """Else another person on the machine could take it, and send readers, with their tokens, elsewhere."""
+    session = start(agent=SIGNPOST, server=PROXIED_SERVER)
+    (name, agent), (server, _) = session.next(), session.next()
+    port = int(name.partition("-")[2])
+    assert server == f"server-{port}"
+    assert agent and agent.send(signal.SIGKILL)
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(("127.0.0.1", port))
+    assert session.next()[0] == name
 
 
 def test_agent_that_dies_before_its_word_does_not_start_the_server(start: Start) -> None:

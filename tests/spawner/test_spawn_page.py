@@ -44,10 +44,11 @@ class KnownPerson:
         self.token: AccessToken | None = None
         self.policy: Policy = read_policy(POLICY, "facility.yaml", {})
 
-    async def rights_of(self, user: object) -> Rights:
+    async def rights_of(self, user: object) -> tuple[Rights, Policy]:
         if self.groups is None:
             raise LoginRequired("Your login has ended; log in again.")
-        return decide(self.policy, Claims("https://iam.af-hub.test/", "1", "ada", self.groups), time.time())
+        claims = Claims("https://iam.af-hub.test/", "1", "ada", self.groups)
+        return decide(self.policy, claims, time.time()), self.policy
 
     async def session_token(self, user: object) -> AccessToken:
         if self.token is None:

@@ -1,10 +1,12 @@
 """What the keeper's database holds, and what it must not show."""
 
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
+from sqlalchemy.exc import OperationalError
 
 from af_hub.errors import Refused, Unavailable
 from af_hub.iam.claims import Claims
@@ -35,6 +37,18 @@ def test_what_was_written_is_there_after_a_restart(path: Path) -> None:
     assert store.logins() == {"ada": LOGIN}
     assert store.record("ada") == Record(ADA, 5.0)
     assert store.record("bob") is None
+
+
+def test_what_could_not_be_written_is_not_in_the_error(path: Path) -> None:
+    """It goes into the hub's log: sealed tokens, names and addresses do not."""
+    store = filled(path)
+    with sqlite3.connect(path) as other:
+        other.execute("DROP TABLE people")
+        other.execute("DROP TABLE logins")
+    for write in (lambda: store.write_login("ada", LOGIN), lambda: store.write_claims(ADA, 5.0)):
+        with pytest.raises(OperationalError, match="no such table") as error:
+            write()
+        assert "gAAAA" not in str(error.value) and ADA.email not in str(error.value)
 
 
 def test_no_token_in_clear_and_no_others_eyes(path: Path) -> None:

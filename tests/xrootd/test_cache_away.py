@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,13 +14,11 @@ import pytest
 from reading import READ, read
 
 from af_hub.client.check import look_at_data
-from af_hub.errors import Unavailable
 from af_hub.session.fragments import merge
-from af_hub.session.signpost import keep_signpost
-from af_hub.session.xrootd import datasets_fragment, xrootd_fragment
-from af_hub.testing.process import comes_true, free_port
-from af_hub.testing.require import unavailable
-from af_hub.testing.xrootd import DataService, open_data_service
+from af_hub.session.signpost import open_signpost
+from af_hub.session.xrootd import datasets_fragment, signpost_url, xrootd_fragment
+from af_hub.testing.process import comes_true
+from af_hub.testing.xrootd import DataService
 
 pytestmark = pytest.mark.real
 
@@ -52,26 +51,16 @@ import os; os._exit(0)
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[DataService]:
-    store = tmp_path / "data/store"
-    store.mkdir(parents=True)
-    for name in ("warm", "cold", "colder"):
-        (store / name).write_bytes(b"root" + os.urandom(SIZE - 4))
-    try:
-        opened = open_data_service(tmp_path, tmp_path / "data")
-        service = opened.__enter__()
-    except Unavailable as reason:
-        unavailable(str(reason))
-    yield service
-    opened.__exit__(None, None, None)
+def service(serve: Callable[[dict[str, bytes]], DataService]) -> DataService:
+    return serve({name: b"root" + os.urandom(SIZE - 4) for name in ("warm", "cold", "colder")})
 
 
 @pytest.fixture
 def session(service: DataService, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a session whose agent runs."""
-    folder, port = tmp_path / "session", free_port()
+    folder, listener = tmp_path / "session", socket.create_server(("127.0.0.1", 0))
     fragment = merge(
-        xrootd_fragment(str(folder), service.cache.url, signpost_port=port),
+        xrootd_fragment(str(folder), service.cache.url, signpost=True),
         datasets_fragment({name: [f"{service.origin.url}//store/{name}"] for name in ("warm",)}),
     )
     for name, text in fragment.files.items():
@@ -80,14 +69,16 @@ def session(service: DataService, tmp_path: Path) -> Iterator[dict[str, str]]:
     loop, over = asyncio.new_event_loop(), asyncio.Event()
 
     async def agent() -> None:
-        async with keep_signpost(service.cache.url, port):
+        async with open_signpost(service.cache.url, listener):
             await over.wait()
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(agent()))
     thread.start()
-    yield {"PATH": os.environ["PATH"], "HOME": str(folder), **fragment.environment}
+    proxy = {"XROOT_PROXY": signpost_url(listener.getsockname()[1])}
+    yield {"PATH": os.environ["PATH"], "HOME": str(folder), **fragment.environment, **proxy}
     loop.call_soon_threadsafe(over.set)
     thread.join()
+    listener.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from af_hub.errors import PolicyError
-from af_hub.session.xrootd import datasets_fragment, xrootd_environment, xrootd_fragment
+from af_hub.session.xrootd import PLUGIN_CONFIGURATION, datasets_fragment, xrootd_environment, xrootd_fragment
 
 
 def test_a_session_gets_environment_and_file_together():
@@ -37,6 +37,14 @@ def test_a_dead_cache_is_a_matter_of_seconds():
 
 def test_the_environment_fits_in_one_line_of_a_site_configuration():
     assert not [value for value in xrootd_environment("root://cache:1094", "/x").values() if set(value) & set(" \t\"'")]
+
+
+def test_the_page_for_sites_tells_the_same():
+    page = (Path(__file__).parents[2] / "docs/how-to/add-a-site.md").read_text()
+    environment = xrootd_environment("root://cache.lnl.example.org:1094", "/etc/af-hub/xrd.d")
+
+    assert " \\\n  ".join(f"{name}={value}" for name, value in environment.items()) in page
+    assert PLUGIN_CONFIGURATION in page
 
 
 @pytest.mark.parametrize(

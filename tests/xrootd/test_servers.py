@@ -21,19 +21,9 @@ SIZE = 3_000_000
 
 
 @pytest.fixture
-def service(tmp_path):
-    """An origin with two files and a cache, which the test may break."""
-    store = tmp_path / "data/store"
-    store.mkdir(parents=True)
-    for name in ("one", "two"):
-        (store / name).write_bytes(os.urandom(SIZE))
-    try:
-        opened = open_data_service(tmp_path, tmp_path / "data")
-        service = opened.__enter__()
-    except Unavailable as reason:
-        unavailable(str(reason))
-    yield service
-    opened.__exit__(None, None, None)
+def service(serve):
+    """An origin with two files and a cache."""
+    return serve({name: os.urandom(SIZE) for name in ("one", "two")})
 
 
 @pytest.fixture
