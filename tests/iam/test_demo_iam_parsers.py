@@ -1,5 +1,6 @@
 """Whatever is sent, the demo IAM's parsers answer with a value that holds what they promise, or with a fault of the protocol."""
 
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 
 import pytest
@@ -128,7 +129,7 @@ def test_scopes_within_others(scope: str, allowed: str, within: bool) -> None:
 def test_faults_of_a_command_line(text: str) -> None:
     try:
         endpoint, kind = read_fault(text)
-    except ValueError as error:
+    except ArgumentTypeError as error:
         assert "wanted" in str(error)
     else:
         assert kind in KINDS and endpoint
