@@ -509,7 +509,7 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
             scope = answer.scope or " ".join(self.scopes_for(claims.issuer))
             return await self.keeper.enrol(claims, answer.refresh_token, answer.ends_at, scope), rights
         except Refused as error:
-            raise Refused(name_taken(self.policy, claims.username)) from error
+            raise Refused(name_taken(policy, claims.username)) from error
 
     def device_client(self, issuer: str) -> IAMClient:
         """The hub's client at the issuer of this name, or at the only one; for logins by code.
