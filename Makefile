@@ -56,7 +56,7 @@ test-long: setup-for-tests   ## the full matrices too
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not accounts" $(TEST_ARGS)
 	@$(TEST_ACCOUNTS)
 
-bench: setup         ## figures beside what people know, written into docs; about eight minutes, on a quiet machine
+bench: setup         ## figures beside what people know, written into docs; about five minutes, on a quiet machine
 	@$(AS_USER) $(BIN)/python -m tests.bench --write $(BENCH_ARGS)
 
 bench-policy: .venv/installed   ## how long a decision takes where there are two thousand groups; half a minute
