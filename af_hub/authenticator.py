@@ -616,6 +616,30 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         token: AccessToken = await self.keeper.purpose_token(username, Purpose(" ".join(scopes), audiences))
         return token
 
+    async def storage_token(self, username: str) -> AccessToken:
+        """What this user's worker nodes and batch jobs read data with; the session's token where the policy says nothing of it.
+
+        Raises
+        ------
+        Refused
+            When the policy does not let this user in.
+        LoginRequired, Unavailable
+            As :meth:`TokenKeeper.purpose_token`.
+        """
+        try:
+            claims = await self.keeper.claims(username, self.auth_refresh_age)
+        except LoginRequired:  # what runs goes on as long as its last token is good, as a session does
+            claims = self._recorded(username)
+        policy = self.policy
+        rights = self._decide(claims, policy)
+        if not rights.login:
+            raise Refused(rights.refusal)
+        storage = policy.tokens_of(claims.issuer).storage
+        keeper: TokenKeeper = self.keeper
+        if storage is None:
+            return await keeper.access_token(username)
+        return await keeper.purpose_token(username, Purpose(" ".join(storage.scopes), storage.audience))
+
     async def own_pool(self, username: str, name: str) -> OwnPool:
         """The pool of this name, or the only one that is open to the person, with a short token for it; for ``af submit``.
 
@@ -643,6 +667,13 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
             raise LoginRequired(self._explained(username, str(error))) from error
         policy = self.policy
         return self._decide(claims, policy), claims, policy
+
+    def _recorded(self, username: str) -> Claims:
+        keeper: TokenKeeper = self.keeper
+        record = keeper.record(username)
+        if record is None:
+            raise LoginRequired("Your login has ended; log in again.")
+        return record.claims
 
     def _explained(self, username: str, why: str) -> str:
         """Why a login is over, with the agreement's place where the policy knows it."""

@@ -32,7 +32,7 @@ from af_hub.authenticator import ADMINS, IAMAuthenticator
 from af_hub.away import proxy_rules
 from af_hub.errors import PolicyError
 from af_hub.policy.load import policy_file
-from af_hub.tokens.endpoint import PEOPLE_READ, TOKEN_CONDOR, TOKEN_READ
+from af_hub.tokens.endpoint import PEOPLE_READ, TOKEN_CONDOR, TOKEN_READ, TOKEN_STORAGE
 from af_hub.tokens.keys import read_keys
 from af_hub.tokens.own_pool import TOKEN_POOL
 
@@ -119,7 +119,7 @@ c.JupyterHub.services = [
 ]
 c.JupyterHub.extra_user_scopes = {ACCESS_CONTROLLER, TOKEN_READ, TOKEN_POOL}
 c.JupyterHub.load_roles = [
-    {"name": "af-controller", "scopes": [TOKEN_CONDOR, PEOPLE_READ], "services": ["af-controller"]},
+    {"name": "af-controller", "scopes": [TOKEN_CONDOR, TOKEN_STORAGE, PEOPLE_READ], "services": ["af-controller"]},
     # Rights by role, never the admin flag: admin:users would open everybody's account. The authenticator fills the group.
     {
         "name": "af-admin",

@@ -32,6 +32,8 @@ class FakeHub:
         People whose login at the IAM has ended.
     mint
         Makes the token of a person for the pool.
+    mint_storage
+        ... and the one that reads data.
     full_disk
         It cannot write down that a token was used, and then answers as JupyterHub 6.1 does.
     """
@@ -40,7 +42,9 @@ class FakeHub:
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     expired: set[str] = field(default_factory=set)
     condor_tokens_given: list[str] = field(default_factory=list)
+    storage_tokens_given: list[str] = field(default_factory=list)
     mint: Callable[[str], str] = "condor-of-{}".format
+    mint_storage: Callable[[str], str] = "storage-of-{}".format
     browser_user: str = ""
     full_disk: bool = False
     url: str = ""
@@ -63,6 +67,7 @@ class FakeHub:
                 web.get("/hub/api/af/token", _own_token),
                 web.get("/hub/api/af/people/{name}", _people),
                 web.post("/hub/api/af/token/condor", _condor_token),
+                web.post("/hub/api/af/token/storage", _storage_token),
                 web.get("/hub/api/oauth2/authorize", _authorize),
                 web.post("/hub/api/oauth2/token", _oauth_token),
             ]
@@ -124,11 +129,20 @@ async def _people(request: web.Request) -> web.Response:
 
 async def _condor_token(request: web.Request) -> web.Response:
     hub = _service_only(request)
+    return await _token_of_another(request, hub.condor_tokens_given, hub.mint)
+
+
+async def _storage_token(request: web.Request) -> web.Response:
+    hub = _service_only(request)
+    return await _token_of_another(request, hub.storage_tokens_given, hub.mint_storage)
+
+
+async def _token_of_another(request: web.Request, given: list[str], mint: Callable[[str], str]) -> web.Response:
     name = (await request.json())["username"]
-    if name in hub.expired:
+    if name in request.app[HUB].expired:
         raise web.HTTPUnauthorized
-    hub.condor_tokens_given.append(name)
-    found = {"access_token": hub.mint(name), "expires_at": time.time() + 600, "issuer": "https://iam.af-hub.test/"}
+    given.append(name)
+    found = {"access_token": mint(name), "expires_at": time.time() + 600, "issuer": "https://iam.af-hub.test/"}
     return web.json_response(found)
 
 

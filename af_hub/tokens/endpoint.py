@@ -3,7 +3,9 @@
 ::
 
     GET  token                          the caller's own fresh access token      scope custom:af-token:read
+    GET  token?purpose=storage          ... the one that reads data              the same
     POST token/condor {"username"}      a short token for the pool               scope custom:af-token:condor
+    POST token/storage {"username"}     what worker nodes read data with         scope custom:af-token:storage
     GET  people/{username}              the claims recorded last                 scope custom:af-people:read
 
 400 the request is wrong; 401 the login at the IAM has ended; 403 the caller may not, or the policy gives the person no such right; 404
@@ -12,7 +14,7 @@ browser can never read a token here. Every request leaves one line in the audit 
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -31,6 +33,7 @@ audit = logging.getLogger("af_hub.audit")
 
 TOKEN_READ = "custom:af-token:read"  # noqa: S105
 TOKEN_CONDOR = "custom:af-token:condor"  # noqa: S105
+TOKEN_STORAGE = "custom:af-token:storage"  # noqa: S105
 PEOPLE_READ = "custom:af-people:read"
 
 # needs_scope wants its scopes at import, before JupyterHub has read those of its configuration.
@@ -38,9 +41,15 @@ define_custom_scopes(
     {
         TOKEN_READ: {"description": "Read your own IAM access token"},
         TOKEN_CONDOR: {"description": "Get short tokens for HTCondor on behalf of anybody (the controller only)"},
+        TOKEN_STORAGE: {
+            "description": "Get tokens that read data on behalf of anybody, for their worker nodes (the controller only)"
+        },
         PEOPLE_READ: {"description": "Read who anybody is, as the IAM said last (the controller only)"},
     }
 )
+
+PURPOSES = ("session", "storage")
+"""Of a person's own tokens."""
 
 STATUS = {LoginRequired: 401, Refused: 403, Unavailable: 503}
 
@@ -68,9 +77,12 @@ class TokenSource(Protocol):
     async def condor_token(self, username: str) -> AccessToken:
         """A short token for the pool, if the policy gives this user an account there."""
 
+    async def storage_token(self, username: str) -> AccessToken:
+        """What this user's worker nodes read data with."""
+
 
 class AFHandler(APIHandler):  # type: ignore[misc]
-    """What the three have in common."""
+    """What all of them have in common."""
 
     _accept_cookie_auth = False
     about = ""
@@ -119,27 +131,49 @@ class TokenHandler(AFHandler):
         """The caller's own token."""
         if not isinstance(self.current_user, User):
             raise web.HTTPError(403, "Only a person has an IAM token; this is a service.")
+        purpose = self.get_query_argument("purpose", "session")
+        if purpose not in PURPOSES:
+            raise web.HTTPError(400, f"Found the purpose {purpose!r:.80}, wanted one of {', '.join(PURPOSES)}.")
         record = self.recorded(self.current_user.name)
+        username = record.claims.username
         with errors_as_http():
-            token = await self.iam.keeper.access_token(record.claims.username)
+            kept = self.iam.storage_token if purpose == "storage" else self.iam.keeper.access_token
+            token = await kept(username)
         self.answer(describe_token(token, record.claims.issuer))
 
 
-class CondorTokenHandler(AFHandler):
-    """``POST token/condor``."""
+class ServiceTokenHandler(AFHandler):
+    """A service asks for a token of somebody."""
 
-    @needs_scope(TOKEN_CONDOR)  # type: ignore[untyped-decorator]
-    async def post(self) -> None:
-        """A token for the pool, for somebody whom the policy gives a condor account."""
+    async def answer_for(self, source: Callable[[str], Awaitable[AccessToken]]) -> None:
+        """The token that ``source`` has for the user whom the body names."""
         if not isinstance(self.current_user, orm.Service):
-            raise web.HTTPError(403, "Tokens for HTCondor are for the controller only.")
+            raise web.HTTPError(403, "Tokens of others are for the controller only.")
         body = self.get_json_body()
         if not isinstance(body, dict) or set(body) != {"username"} or not isinstance(body["username"], str):
             raise web.HTTPError(400, 'The body must be {"username": "..."}.')
         record = self.recorded(body["username"])
         with errors_as_http():
-            token = await self.iam.condor_token(record.claims.username)
+            token = await source(record.claims.username)
         self.answer(describe_token(token, record.claims.issuer))
+
+
+class CondorTokenHandler(ServiceTokenHandler):
+    """``POST token/condor``."""
+
+    @needs_scope(TOKEN_CONDOR)  # type: ignore[untyped-decorator]
+    async def post(self) -> None:
+        """A token for the pool, for somebody whom the policy gives a condor account."""
+        await self.answer_for(self.iam.condor_token)
+
+
+class StorageTokenHandler(ServiceTokenHandler):
+    """``POST token/storage``."""
+
+    @needs_scope(TOKEN_STORAGE)  # type: ignore[untyped-decorator]
+    async def post(self) -> None:
+        """A token that reads data, for somebody whom the policy lets in."""
+        await self.answer_for(self.iam.storage_token)
 
 
 class PeopleHandler(AFHandler):
@@ -154,5 +188,6 @@ class PeopleHandler(AFHandler):
 HANDLERS = [
     (r"/api/af/token", TokenHandler),
     (r"/api/af/token/condor", CondorTokenHandler),
+    (r"/api/af/token/storage", StorageTokenHandler),
     (r"/api/af/people/([^/]+)", PeopleHandler),
 ]

@@ -166,6 +166,19 @@ def test_people(hub: RealHub, iam: DemoIAM) -> None:
         pytest.param(
             "controller", "POST", "/af/token/condor", {"username": "ghost"}, 404, id="condor token of a stranger"
         ),
+        pytest.param("user", "GET", "/af/token?purpose=storage", None, 200, id="own token that reads data"),
+        pytest.param("user", "GET", "/af/token?purpose=condor", None, 400, id="a purpose that is not one's own"),
+        pytest.param(
+            "user", "POST", "/af/token/storage", {"username": "icsc-analyst"}, 403, id="storage token of another"
+        ),
+        pytest.param(
+            "controller",
+            "POST",
+            "/af/token/storage",
+            {"username": "cms-analyst"},
+            200,
+            id="storage token by the controller",
+        ),
         pytest.param("controller", "POST", "/af/token/condor", {"user": "cms-analyst"}, 400, id="wrong key"),
         pytest.param("controller", "POST", "/af/token/condor", ["cms-analyst"], 400, id="no object"),
         pytest.param("controller", "POST", "/af/token/condor", {"username": 3}, 400, id="no name"),
