@@ -1,4 +1,4 @@
-"""What the controller asks the hub: who a token belongs to, what is known of a person, and a short token for HTCondor.
+"""What the controller asks the hub: who a token belongs to, what is known of a person, and their tokens for HTCondor and for storage.
 
 Serves the hop controller → hub. Promises: every call has a time limit; an answer that is not in the hub's protocol is
 :class:`~af_hub.errors.Unavailable`; no token stands in an error or a log. Leaves refresh and audit of tokens to the hub.
@@ -35,6 +35,14 @@ class Person:
 @dataclass(frozen=True)
 class CondorToken:
     """A person's access token for the pool, at most ten minutes long."""
+
+    value: str = field(repr=False)
+    expires_at: float
+
+
+@dataclass(frozen=True)
+class StorageToken:
+    """A person's access token for storage, which goes to the jobs of their Dask clusters."""
 
     value: str = field(repr=False)
     expires_at: float
@@ -121,16 +129,31 @@ class Hub:
         Refused
             When the hub gives none for this person.
         """
-        answer = await self._ask("POST", "af/token/condor", json={"username": username})
+        return CondorToken(*await self._token_of(username, "condor", "HTCondor token"))
+
+    async def storage_token(self, username: str) -> StorageToken:
+        """A token with which jobs of ``username`` read data; it may be the one that was given before.
+
+        Raises
+        ------
+        LoginRequired
+            When the person must log in at the hub again.
+        Refused
+            When the hub gives none for this person.
+        """
+        return StorageToken(*await self._token_of(username, "storage", "storage token"))
+
+    async def _token_of(self, username: str, purpose: str, name: str) -> tuple[str, float]:
+        answer = await self._ask("POST", f"af/token/{purpose}", json={"username": username})
         if answer.status_code == 401:
             raise LoginRequired(f"the login of {username} has expired; log in at the hub again")
         if answer.status_code in (403, 404):
-            raise Refused(f"the hub gives no HTCondor token for {username}")
+            raise Refused(f"the hub gives no {name} for {username}")
         found = _object(answer)
         token, expires_at = found.get("access_token"), found.get("expires_at")
         if not isinstance(token, str) or not isinstance(expires_at, int | float):
             raise Unavailable("the hub's answer holds no token")
-        return CondorToken(token, float(expires_at))
+        return token, float(expires_at)
 
     async def _ask(
         self, method: str, path: str, token: str | None = None, json: Mapping[str, str] | None = None

@@ -31,7 +31,15 @@ class FakeHub:
     expired
         People whose login at the IAM has ended.
     mint
-        Makes the token of a person for the pool.
+        Makes the token of a person for the pool, and for their session.
+    mint_storage
+        Makes a new token of a person for storage.
+    storage_seconds
+        How long tokens for storage live. The same one is given until half of that is over, as the keeper does.
+    away
+        The IAM does not answer, so there are no new tokens.
+    clock
+        Unix time.
     mint_storage
         ... and the one that reads data.
     full_disk
@@ -45,10 +53,16 @@ class FakeHub:
     storage_tokens_given: list[str] = field(default_factory=list)
     mint: Callable[[str], str] = "condor-of-{}".format
     mint_storage: Callable[[str], str] = "storage-of-{}".format
+    mint_storage: Callable[[str], str] | None = None
+    storage_seconds: float = 3600.0
+    storage_asked: list[str] = field(default_factory=list)
+    away: bool = False
+    clock: Callable[[], float] = time.time
     browser_user: str = ""
     full_disk: bool = False
     url: str = ""
     _codes: dict[str, str] = field(default_factory=dict, repr=False)
+    _storage: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False)
     _runner: web.AppRunner | None = None
 
     def token_of(self, user: str, scopes: Sequence[str] = (SERVICE_SCOPE,), kind: str = "user") -> str:
@@ -56,6 +70,17 @@ class FakeHub:
         token = secrets.token_hex(16)
         self.tokens[token] = {"name": user, "kind": kind, "scopes": list(scopes)}
         return token
+
+    def storage_token(self, user: str) -> tuple[str, float]:
+        """The token of this person for storage, and when it ends."""
+        now = self.clock()
+        value, expires_at = self._storage.get(user, ("", 0.0))
+        if expires_at - now <= self.storage_seconds / 2 and not self.away:
+            value = self.mint_storage(user) if self.mint_storage else f"storage-of-{user}-{secrets.token_hex(8)}"
+            self._storage[user] = (value, expires_at) = (value, now + self.storage_seconds)
+        if expires_at <= now:
+            raise web.HTTPServiceUnavailable
+        return value, expires_at
 
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[_disk])
@@ -67,6 +92,7 @@ class FakeHub:
                 web.get("/hub/api/af/token", _own_token),
                 web.get("/hub/api/af/people/{name}", _people),
                 web.post("/hub/api/af/token/condor", _condor_token),
+                web.post("/hub/api/af/token/storage", _storage_token),
                 web.post("/hub/api/af/token/storage", _storage_token),
                 web.get("/hub/api/oauth2/authorize", _authorize),
                 web.post("/hub/api/oauth2/token", _oauth_token),
@@ -143,6 +169,19 @@ async def _token_of_another(request: web.Request, given: list[str], mint: Callab
         raise web.HTTPUnauthorized
     given.append(name)
     found = {"access_token": mint(name), "expires_at": time.time() + 600, "issuer": "https://iam.af-hub.test/"}
+    return web.json_response(found)
+
+
+async def _storage_token(request: web.Request) -> web.Response:
+    hub = _service_only(request)
+    name = (await request.json())["username"]
+    hub.storage_asked.append(name)
+    if name in hub.expired:
+        raise web.HTTPUnauthorized
+    if name not in hub.people:
+        raise web.HTTPNotFound
+    value, expires_at = hub.storage_token(name)
+    found = {"access_token": value, "expires_at": expires_at, "issuer": "https://iam.af-hub.test/"}
     return web.json_response(found)
 
 

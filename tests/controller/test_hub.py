@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from af_hub.controller.hub import Hub
-from af_hub.errors import Unavailable
+from af_hub.errors import LoginRequired, Refused, Unavailable
 from af_hub.testing.fake_hub import SERVICE_TOKEN, FakeHub
 
 
@@ -28,3 +28,20 @@ async def test_a_hub_on_a_full_disk_refuses_nobody(hub):
 async def test_a_token_that_the_hub_does_not_know_is_nobodys(hub):
     _, client = hub
     assert await client.whoami("0" * 32) is None
+
+
+async def test_tokens_for_storage(hub):
+    fake, client = hub
+    token = await client.storage_token("ada")
+    assert token.value.startswith("storage-of-ada-") and token.value not in repr(token)
+    assert await client.storage_token("ada") == token
+    fake.away = True
+    assert await client.storage_token("ada") == token
+    fake.clock = lambda: token.expires_at
+    with pytest.raises(Unavailable, match="answered 503"):
+        await client.storage_token("ada")
+    with pytest.raises(Refused, match="gives no storage token for bob"):
+        await client.storage_token("bob")
+    fake.expired = {"ada"}
+    with pytest.raises(LoginRequired, match="log in at the hub again"):
+        await client.storage_token("ada")
