@@ -23,6 +23,11 @@ REMEMBERED_SECONDS = 10
 
 REMEMBERED_TOKENS = 2000
 
+ILL = (
+    "The hub cannot serve now: its disk may be full, its log says more. Try again in a minute; if it stays so, write to the facility's "
+    "administrators."
+)
+
 
 @dataclass(frozen=True)
 class Person:
@@ -170,11 +175,20 @@ class Hub:
             # The error's text is left out: httpx puts a header that it cannot send into it.
             raise Unavailable(f"the hub does not answer ({type(error).__name__})") from None
         if _is_ill(answer):
-            raise Unavailable(
-                "The hub cannot serve now: its disk may be full, its log says more. Try again in a minute; if it stays so, write to the "
-                "facility's administrators."
-            )
+            raise Unavailable(_told(answer) or ILL)
         return answer
+
+
+def _told(answer: httpx.Response) -> str:
+    """The hub's own sentence about what it lacks, such as the IAM; empty when it has none."""
+    if answer.status_code != 503:
+        return ""
+    try:
+        found = answer.json()
+    except ValueError:
+        return ""
+    told = found.get("message") if isinstance(found, dict) else None
+    return told if isinstance(told, str) else ""
 
 
 def _is_ill(answer: httpx.Response) -> bool:

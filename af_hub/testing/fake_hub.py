@@ -33,15 +33,13 @@ class FakeHub:
     mint
         Makes the token of a person for the pool, and for their session.
     mint_storage
-        Makes a new token of a person for storage.
+        ... and the one that reads data.
     storage_seconds
-        How long tokens for storage live. The same one is given until half of that is over, as the keeper does.
+        How long tokens that read data live. The same one is given until half of that is over, as the keeper does.
     away
         The IAM does not answer, so there are no new tokens.
     clock
         Unix time.
-    mint_storage
-        ... and the one that reads data.
     full_disk
         It cannot write down that a token was used, and then answers as JupyterHub 6.1 does.
     """
@@ -53,9 +51,7 @@ class FakeHub:
     storage_tokens_given: list[str] = field(default_factory=list)
     mint: Callable[[str], str] = "condor-of-{}".format
     mint_storage: Callable[[str], str] = "storage-of-{}".format
-    mint_storage: Callable[[str], str] | None = None
     storage_seconds: float = 3600.0
-    storage_asked: list[str] = field(default_factory=list)
     away: bool = False
     clock: Callable[[], float] = time.time
     browser_user: str = ""
@@ -72,14 +68,11 @@ class FakeHub:
         return token
 
     def storage_token(self, user: str) -> tuple[str, float]:
-        """The token of this person for storage, and when it ends."""
+        """The token with which this person's jobs read data, and when it ends."""
         now = self.clock()
         value, expires_at = self._storage.get(user, ("", 0.0))
         if expires_at - now <= self.storage_seconds / 2 and not self.away:
-            value = self.mint_storage(user) if self.mint_storage else f"storage-of-{user}-{secrets.token_hex(8)}"
-            self._storage[user] = (value, expires_at) = (value, now + self.storage_seconds)
-        if expires_at <= now:
-            raise web.HTTPServiceUnavailable
+            self._storage[user] = (value, expires_at) = (self.mint_storage(user), now + self.storage_seconds)
         return value, expires_at
 
     async def __aenter__(self) -> Self:
@@ -92,7 +85,6 @@ class FakeHub:
                 web.get("/hub/api/af/token", _own_token),
                 web.get("/hub/api/af/people/{name}", _people),
                 web.post("/hub/api/af/token/condor", _condor_token),
-                web.post("/hub/api/af/token/storage", _storage_token),
                 web.post("/hub/api/af/token/storage", _storage_token),
                 web.get("/hub/api/oauth2/authorize", _authorize),
                 web.post("/hub/api/oauth2/token", _oauth_token),
@@ -155,33 +147,31 @@ async def _people(request: web.Request) -> web.Response:
 
 async def _condor_token(request: web.Request) -> web.Response:
     hub = _service_only(request)
-    return await _token_of_another(request, hub.condor_tokens_given, hub.mint)
+    name = await _logged_in(request, hub.condor_tokens_given)
+    return _given(hub.mint(name), time.time() + 600)
 
 
 async def _storage_token(request: web.Request) -> web.Response:
     hub = _service_only(request)
-    return await _token_of_another(request, hub.storage_tokens_given, hub.mint_storage)
-
-
-async def _token_of_another(request: web.Request, given: list[str], mint: Callable[[str], str]) -> web.Response:
-    name = (await request.json())["username"]
-    if name in request.app[HUB].expired:
-        raise web.HTTPUnauthorized
-    given.append(name)
-    found = {"access_token": mint(name), "expires_at": time.time() + 600, "issuer": "https://iam.af-hub.test/"}
-    return web.json_response(found)
-
-
-async def _storage_token(request: web.Request) -> web.Response:
-    hub = _service_only(request)
-    name = (await request.json())["username"]
-    hub.storage_asked.append(name)
-    if name in hub.expired:
-        raise web.HTTPUnauthorized
+    name = await _logged_in(request, hub.storage_tokens_given)
     if name not in hub.people:
         raise web.HTTPNotFound
     value, expires_at = hub.storage_token(name)
-    found = {"access_token": value, "expires_at": expires_at, "issuer": "https://iam.af-hub.test/"}
+    if expires_at <= hub.clock():
+        return web.json_response({"status": 503, "message": "The IAM does not answer."}, status=503)
+    return _given(value, expires_at)
+
+
+async def _logged_in(request: web.Request, given: list[str]) -> str:
+    name: str = (await request.json())["username"]
+    if name in request.app[HUB].expired:
+        raise web.HTTPUnauthorized
+    given.append(name)
+    return name
+
+
+def _given(token: str, expires_at: float) -> web.Response:
+    found = {"access_token": token, "expires_at": expires_at, "issuer": "https://iam.af-hub.test/"}
     return web.json_response(found)
 
 

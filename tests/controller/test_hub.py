@@ -33,12 +33,12 @@ async def test_a_token_that_the_hub_does_not_know_is_nobodys(hub):
 async def test_tokens_for_storage(hub):
     fake, client = hub
     token = await client.storage_token("ada")
-    assert token.value.startswith("storage-of-ada-") and token.value not in repr(token)
+    assert token.value.startswith("storage-of-ada") and token.value not in repr(token)
     assert await client.storage_token("ada") == token
     fake.away = True
     assert await client.storage_token("ada") == token
     fake.clock = lambda: token.expires_at
-    with pytest.raises(Unavailable, match="answered 503"):
+    with pytest.raises(Unavailable, match="^The IAM does not answer.$"):
         await client.storage_token("ada")
     with pytest.raises(Refused, match="gives no storage token for bob"):
         await client.storage_token("bob")
