@@ -24,8 +24,8 @@ pytestmark = pytest.mark.real
 
 # The hub asks where the IAM is at each login, and who somebody is at each request.
 EXTRA = """
-import af_hub.authenticator
-af_hub.authenticator.FRESH_SECONDS = 0
+import af_hub.signin
+af_hub.signin.FRESH_SECONDS = 0
 c.IAMAuthenticator.auth_refresh_age = 1
 c.JupyterHub.cleanup_servers = True
 """

@@ -19,11 +19,11 @@ import pytest
 import yaml
 from cryptography.fernet import Fernet
 
-from af_hub.authenticator import nonce_of
 from af_hub.errors import LoginRequired, TokenRejected
 from af_hub.iam.claims import read_claims
 from af_hub.iam.discovery import Discovery
 from af_hub.iam.endpoint import IAMClient
+from af_hub.signin import nonce_of
 from af_hub.testing.hub import FACILITY, RealHub, find_traefik
 from af_hub.testing.require import unavailable
 from af_hub.tokens.keeper import Purpose, TokenKeeper

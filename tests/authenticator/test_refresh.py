@@ -14,12 +14,13 @@ from cryptography.fernet import Fernet
 from traitlets import TraitError
 from traitlets.config import Config
 
-from af_hub.authenticator import ADMINS, IAMAuthenticator, nonce_of
+from af_hub.authenticator import ADMINS, IAMAuthenticator
 from af_hub.errors import LoginRequired, Refused
 from af_hub.iam.claims import Claims
 from af_hub.iam.discovery import Discovery
 from af_hub.iam.endpoint import IAMClient
 from af_hub.policy.load import PolicyFile
+from af_hub.signin import nonce_of
 from af_hub.testing.hub import FACILITY, nowhere
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.iam_oauth import DemoClient, read_users
