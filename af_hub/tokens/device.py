@@ -19,7 +19,8 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -68,13 +69,22 @@ class Waits:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._waits: dict[str, Wait] = {}
+        self._beginning: list[str] = []
 
-    def has_room(self, source: str) -> bool:
-        """Whether one more may begin at this address."""
+    @contextmanager
+    def room(self, source: str) -> Iterator[bool]:
+        """Whether one more may begin at this address; it has its place while the IAM is asked, since many may come at one moment."""
         now = self._clock()
         self._waits = {key: wait for key, wait in self._waits.items() if wait.until > now}
-        of_one = sum(wait.source == source for wait in self._waits.values())
-        return len(self._waits) < MOST_IN_ALL and of_one < MOST_OF_ONE
+        sources = [*self._beginning, *(wait.source for wait in self._waits.values())]
+        if len(sources) >= MOST_IN_ALL or sources.count(source) >= MOST_OF_ONE:
+            yield False
+            return
+        self._beginning.append(source)
+        try:
+            yield True
+        finally:
+            self._beginning.remove(source)
 
     def begin(self, start: DeviceStart, client: IAMClient, source: str, name: str) -> tuple[str, Wait]:
         """Remember it; its id is no secret."""
@@ -155,17 +165,12 @@ class BeginHandler(DeviceHandler):
         """Begin a login."""
         asked, source = self.body("name", "issuer"), self.source
         address = str(self.request.remote_ip)
-        if not source.waits.has_room(address):
-            raise web.HTTPError(429, "Too many logins by code are under way here. Try again in a few minutes.")
-        try:
-            client = source.device_client(asked.get("issuer", ""))
-            start = await client.begin_device(" ".join(source.scopes_for(client.discovery.issuer)))
-        except Refused as error:
-            raise web.HTTPError(400, str(error)) from error
-        except AFError as error:
-            raise web.HTTPError(503, str(error)) from error
         name = "".join(one for one in asked.get("name", "") if one.isprintable())[:NAME_CHARACTERS]
-        key, wait = source.waits.begin(start, client, address, name)
+        with source.waits.room(address) as free:
+            if not free:
+                raise web.HTTPError(429, "Too many logins by code are under way here. Try again in a few minutes.")
+            client, start = await self._begun(asked.get("issuer", ""))
+            key, wait = source.waits.begin(start, client, address, name)
         self.answer(
             {
                 "id": key,
@@ -177,6 +182,17 @@ class BeginHandler(DeviceHandler):
                 "interval": start.interval,
             }
         )
+
+    async def _begun(self, issuer: str) -> tuple[IAMClient, DeviceStart]:
+        """A login that begins at the issuer of this name."""
+        source = self.source
+        try:
+            client = source.device_client(issuer)
+            return client, await client.begin_device(" ".join(source.scopes_for(client.discovery.issuer)))
+        except Refused as error:
+            raise web.HTTPError(400, str(error)) from error
+        except AFError as error:
+            raise web.HTTPError(503, str(error)) from error
 
 
 class PollHandler(DeviceHandler):

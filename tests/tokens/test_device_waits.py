@@ -1,5 +1,7 @@
 """How many logins by code may wait, for how long, and how often the IAM is asked."""
 
+from contextlib import ExitStack
+
 import pytest
 
 from af_hub.iam.device import DeviceStart
@@ -28,16 +30,32 @@ def waits(clock: Clock) -> Waits:
     return Waits(clock)
 
 
+def has_room(waits: Waits, source: str) -> bool:
+    with waits.room(source) as free:
+        return free
+
+
 def test_room_is_bounded_for_each_and_in_all(waits: Waits, clock: Clock) -> None:
     for _ in range(MOST_OF_ONE):
-        assert waits.has_room("a")
+        assert has_room(waits, "a")
         waits.begin(START, CLIENT, "a", "")
-    assert not waits.has_room("a") and waits.has_room("b")
+    assert not has_room(waits, "a") and has_room(waits, "b")
     for number in range(MOST_IN_ALL - MOST_OF_ONE):
         waits.begin(START, CLIENT, str(number), "")
-    assert not waits.has_room("b")
+    assert not has_room(waits, "b")
     clock.now += 600
-    assert waits.has_room("a") and waits.has_room("b")
+    assert has_room(waits, "a") and has_room(waits, "b")
+
+
+def test_many_at_one_moment_are_bounded_too(waits: Waits) -> None:
+    """The IAM is being asked for the first ones when the others come."""
+    with ExitStack() as under_way:
+        free = [under_way.enter_context(waits.room("a")) for _ in range(MOST_OF_ONE + 5)]
+        assert free == [True] * MOST_OF_ONE + [False] * 5
+        with pytest.raises(RuntimeError), waits.room("b"):
+            raise RuntimeError("the IAM did not answer")
+        assert has_room(waits, "b")
+    assert has_room(waits, "a"), "nothing came of them"
 
 
 def test_the_secret_opens_it_and_only_in_time(waits: Waits, clock: Clock) -> None:
