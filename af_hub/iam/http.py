@@ -6,6 +6,7 @@ Neither message ever holds a token: a foreign error text goes no further than it
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,9 @@ ENDED = {"invalid_grant", "invalid_token"}
 
 UNSIGNED = "The IAM wants you to sign its rules of use (AUP) first; log in at the IAM to do so, then log in here again."
 """What is said of a login that the IAM ended for this reason; the policy knows better where to sign."""
+
+CODE = re.compile(r"[a-z_]{1,40}\Z")
+"""What may be shown of an ``error``; all that are registered are of this form (RFC 6749, section 11.4)."""
 
 HUB_REFUSED = {"invalid_client", "unauthorized_client"}
 """The same for everybody, so nobody's login has ended."""
@@ -97,7 +101,8 @@ def read_answer(host: str, status: int, body: bytes, bare: bool = True, pause: f
         Whether a 401 says something of the person even without ``error``: not at the token endpoint, where it is about the hub.
     """
     found = read_json(body)
-    error = found.get("error") if isinstance(found, dict) else None
+    said = found.get("error") if isinstance(found, dict) else None
+    error = said if isinstance(said, str) else ""
     if status == 200 and isinstance(found, dict):
         return found
     if status == 200 and not bare and not body:
@@ -108,10 +113,12 @@ def read_answer(host: str, status: int, body: bytes, bare: bool = True, pause: f
         raise LoginRequired(_ended(found))
     if status == 429 or status >= 500:
         raise IAMAway(f"The IAM ({host}) cannot serve now (HTTP {status}).", pause)
-    sentence = f"The IAM ({host}) refused the hub's request (HTTP {status}, {error or 'no JSON'!s:.60})."
-    if status == 401 or error in HUB_REFUSED:
+    code = error if CODE.match(error) else ""
+    shown = code or ("no JSON" if said is None else "an error without a name")  # which may repeat what we sent
+    sentence = f"The IAM ({host}) refused the hub's request (HTTP {status}, {shown})."
+    if status == 401 or code in HUB_REFUSED:
         raise IAMAway(sentence)
-    raise IAMRefused(sentence, error if isinstance(error, str) else "")
+    raise IAMRefused(sentence, code)
 
 
 def _ended(found: Any) -> str:

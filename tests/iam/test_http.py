@@ -2,6 +2,8 @@
 
 import asyncio
 
+import json
+
 import pytest
 
 from af_hub.errors import AFError, IAMAway, LoginRequired, Unavailable
@@ -62,6 +64,23 @@ def test_foreign_text_stays_out_of_messages() -> None:
     with pytest.raises(Unavailable) as caught:
         read_answer("iam.test", 400, b'{"error": "odd", "error_description": "token eyJhbGciOi is bad"}')
     assert "eyJ" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param("Invalid refresh token: Xy-secret", id="repeats what was sent"),
+        pytest.param("Xy-secret", id="nothing else"),
+        pytest.param(["Xy-secret"], id="a list"),
+        pytest.param({"Xy-secret": 1}, id="an object"),
+        pytest.param(5, id="a number"),
+    ],
+)
+@pytest.mark.parametrize("status, bare", [(400, False), (401, False), (403, True)])
+def test_error_that_is_no_code_is_not_shown(error: object, status: int, bare: bool) -> None:
+    with pytest.raises(Unavailable, match="an error without a name") as caught:
+        read_answer("iam.test", status, json.dumps({"error": error}).encode(), bare)
+    assert "secret" not in repr((caught.value.args, vars(caught.value)))
 
 
 @pytest.mark.parametrize(
