@@ -19,7 +19,7 @@ from jupyterhub.user import User
 from oauthenticator.oauth2 import OAuthenticator
 from tornado import web
 from traitlets import Any as AnyTrait
-from traitlets import Bool, Dict, Integer, TraitError, Unicode, default, validate
+from traitlets import Bool, Dict, Float, Integer, TraitError, Unicode, default, validate
 
 from af_hub import away
 from af_hub.errors import AFError, LoginRequired, PolicyError, Refused, Unavailable
@@ -39,10 +39,15 @@ from af_hub.tokens import metrics
 from af_hub.tokens.clients import IAMClients
 from af_hub.tokens.device import DEVICE_HANDLERS, Waits
 from af_hub.tokens.endpoint import HANDLERS
-from af_hub.tokens.keeper import Purpose, TokenKeeper
+from af_hub.tokens.issuer_keys import KeyFile
+from af_hub.tokens.keeper import TokenKeeper
 from af_hub.tokens.lifetime import AccessToken
+from af_hub.tokens.limits import Allowance, Limiter
+from af_hub.tokens.me import ME_HANDLERS, Standing
 from af_hub.tokens.notice import LoginState, Notice, login_notice
+from af_hub.tokens.own_issuer import ISSUER_HANDLERS, OwnIssuer
 from af_hub.tokens.own_pool import POOL_HANDLERS, OwnPool, choose_pool
+from af_hub.tokens.purposes import Purpose, condor_purpose, login_scopes, session_purpose, storage_purpose
 from af_hub.tokens.store import Store
 
 audit = logging.getLogger("af_hub.audit")
@@ -161,10 +166,85 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         """,
     ).tag(config=True)
 
+    issuer_keys_file = Unicode(
+        help="""
+        File with the keys with which the hub signs tokens itself, where the policy says ``by: hub``; made with mode 0600 when it is first
+        needed. Unset, ``issuer-keys.json`` beside the keeper's database.
+
+        Example::
+
+            c.IAMAuthenticator.issuer_keys_file = "/srv/af-hub/issuer-keys.json"
+        """,
+    ).tag(config=True)
+
+    issuer_key_seconds = Integer(
+        30 * 86400,
+        min=2 * 86400,
+        help="""
+        For how long the hub signs with one key. The next one is published a day before, and the old one for two days after, so that nobody who
+        verifies tokens need be told.
+
+        Example::
+
+            c.IAMAuthenticator.issuer_key_seconds = 90 * 86400
+        """,
+    ).tag(config=True)
+
+    request_rate = Float(
+        2.0,
+        min=0.01,
+        help="""
+        How many requests a second one person may make at the hub's endpoints below ``/hub/api/af/`` in the long run, with all their tokens of the
+        hub together. Whoever asks more is told to wait (429, with ``Retry-After``).
+
+        Example::
+
+            c.IAMAuthenticator.request_rate = 10
+        """,
+    ).tag(config=True)
+
+    request_burst = Integer(
+        60,
+        min=1,
+        help="""
+        How many requests one person may make at once.
+
+        Example::
+
+            c.IAMAuthenticator.request_burst = 200
+        """,
+    ).tag(config=True)
+
+    service_request_rate = Float(
+        50.0,
+        min=0.01,
+        help="""
+        As ``request_rate``, for a service: the controller asks for everybody who has a Dask cluster.
+
+        Example::
+
+            c.IAMAuthenticator.service_request_rate = 200
+        """,
+    ).tag(config=True)
+
+    service_request_burst = Integer(
+        2000,
+        min=1,
+        help="""
+        How many requests a service may make at once. A controller that starts anew asks for each person who has a Dask cluster.
+
+        Example::
+
+            c.IAMAuthenticator.service_request_burst = 10000
+        """,
+    ).tag(config=True)
+
     waits = AnyTrait(help="Logins by code that are under way.")
     policy_source = AnyTrait(help="The PolicyFile in force.")
     clients = AnyTrait(help="The hub as a client of each issuer.")
     keeper = AnyTrait(help="The TokenKeeper.")
+    own_issuer = AnyTrait(help="The OwnIssuer, which signs tokens for purposes that say so.")
+    limiter = AnyTrait(help="The Limiter of the endpoints.")
 
     @default("waits")
     def _default_waits(self) -> Waits:
@@ -194,7 +274,19 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         store = Store(Path(self.database), keys)
         if resealed := store.reseal():
             self.log.info("tokens of %d people are sealed with the first key now", resealed)
-        return TokenKeeper(store, self.clients, self._session_purpose, parallel=self.parallel_requests)
+        return TokenKeeper(
+            store, self.clients, self._session_purpose, parallel=self.parallel_requests, sign=self.own_issuer.sign
+        )
+
+    @default("own_issuer")
+    def _default_own_issuer(self) -> OwnIssuer:
+        path = Path(self.issuer_keys_file or Path(self.database).with_name("issuer-keys.json"))
+        return OwnIssuer(KeyFile(path, self.issuer_key_seconds, time.time), lambda: self.policy)
+
+    @default("limiter")
+    def _default_limiter(self) -> Limiter:
+        services = Allowance(self.service_request_rate, self.service_request_burst)
+        return Limiter({"user": Allowance(self.request_rate, self.request_burst), "service": services})
 
     @default("client_secret")
     def _default_client_secret(self) -> str:
@@ -239,14 +331,11 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
 
     def _session_purpose(self, issuer: str) -> Purpose:
         """What sessions of this issuer's people get, by the policy in force."""
-        return Purpose(" ".join(self.policy.tokens_of(issuer).session.scopes))
+        return session_purpose(self.policy.tokens_of(issuer).session)
 
     def scopes_for(self, issuer: str) -> list[str]:
-        """What a login at this issuer asks for: all that its people's tokens may ever need."""
-        tokens = self.policy.tokens_of(issuer)
-        storage = tokens.storage.scopes if tokens.storage and tokens.storage.by != "hub" else []
-        condor = tokens.condor.scopes if tokens.condor.by != "hub" else []
-        return list(dict.fromkeys([*tokens.session.scopes, *condor, *storage, "offline_access"]))
+        """What a login at this issuer asks for: all that refreshes for its people may ever need."""
+        return login_scopes(self.policy.tokens_of(issuer))
 
     def notices(self, user: User | None) -> list[Notice]:
         """What this user reads at the head of each page of the hub."""
@@ -297,7 +386,16 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         self._keeping = loop.create_task(self.keeper.keep_fresh(), name="token keeper")
         self._looking = loop.create_task(keep_current(self.policy_source), name="policy")
         metrics.publish(self.keeper.standings)
-        return [*super().get_handlers(app), *HANDLERS, *DEVICE_HANDLERS, *POOL_HANDLERS, *PAGES, *away.HANDLERS]
+        return [
+            *super().get_handlers(app),
+            *HANDLERS,
+            *DEVICE_HANDLERS,
+            *POOL_HANDLERS,
+            *ME_HANDLERS,
+            *ISSUER_HANDLERS,
+            *PAGES,
+            *away.HANDLERS,
+        ]
 
     async def authenticate(self, handler: BaseHandler, data: object = None, **_: object) -> dict[str, Any]:
         """The user who comes back from the IAM's page, if the policy lets them in."""
@@ -333,6 +431,10 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         )
 
     async def _sign_in(self, handler: BaseHandler) -> tuple[Claims, Rights]:
+        if not isinstance(handler, IAMCallbackHandler):  # JupyterHub's page takes passwords, which nobody has here
+            raise web.HTTPError(
+                400, "Nobody signs in here with a form. Sign in again, with the button.", reason=NO_LOGIN
+            )
         params = self.build_access_tokens_request_params(handler)
         verifier = params["code_verifier"]
         if handler.issuer not in self.clients:
@@ -467,8 +569,8 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         if rights.condor is None:
             raise Refused(rights.refusal or no_account(policy))
         audiences = " ".join(sorted({policy.pools[policy.sites[site].pool].audience for site in rights.sites}))
-        scopes = policy.tokens_of(claims.issuer).condor.scopes
-        token: AccessToken = await self.keeper.purpose_token(username, Purpose(" ".join(scopes), audiences))
+        purpose = condor_purpose(policy.tokens_of(claims.issuer).condor, audiences)
+        token: AccessToken = await self.keeper.purpose_token(username, purpose)
         return token
 
     async def storage_token(self, username: str) -> AccessToken:
@@ -481,19 +583,15 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         LoginRequired, Unavailable
             As :meth:`TokenKeeper.purpose_token`.
         """
-        try:
-            claims = await self.keeper.claims(username, self.auth_refresh_age)
-        except LoginRequired:  # what runs goes on as long as its last token is good, as a session does
-            claims = self._recorded(username)
-        policy = self.policy
-        rights = self._decide(claims, policy)
+        # When the login has ended, what runs goes on as long as its last token is good, as a session does.
+        rights, claims, policy = await self._last_rights(username)
         if not rights.login:
             raise Refused(rights.refusal)
         storage = policy.tokens_of(claims.issuer).storage
         keeper: TokenKeeper = self.keeper
         if storage is None:
             return await keeper.access_token(username)
-        return await keeper.purpose_token(username, Purpose(" ".join(storage.scopes), storage.audience))
+        return await keeper.purpose_token(username, storage_purpose(storage))
 
     async def own_pool(self, username: str, name: str) -> OwnPool:
         """The pool of this name, or the only one that is open to the person, with a short token for it; for ``af submit``.
@@ -509,10 +607,20 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         if rights.condor is None:
             raise Refused(rights.refusal or no_account(policy))
         chosen = choose_pool(policy, rights, name)
-        pool, scopes = policy.pools[chosen], policy.tokens_of(claims.issuer).condor.scopes
-        return OwnPool(
-            chosen, pool, await self.keeper.purpose_token(username, Purpose(" ".join(scopes), pool.audience))
-        )
+        pool = policy.pools[chosen]
+        purpose = condor_purpose(policy.tokens_of(claims.issuer).condor, pool.audience)
+        return OwnPool(chosen, pool, await self.keeper.purpose_token(username, purpose))
+
+    async def standing(self, username: str) -> Standing:
+        """What the hub knows of this user now, also when the login has ended.
+
+        Raises
+        ------
+        LoginRequired
+            When it knows nothing.
+        """
+        rights, claims, policy = await self._last_rights(username)
+        return Standing(claims, rights, policy, self.login_state(username))
 
     async def _rights(self, username: str) -> tuple[Rights, Claims, Policy]:
         """Rights, and what they were decided from; whoever asks for the policy once more may get another."""
@@ -523,12 +631,15 @@ class IAMAuthenticator(OAuthenticator):  # type: ignore[misc]
         policy = self.policy
         return self._decide(claims, policy), claims, policy
 
-    def _recorded(self, username: str) -> Claims:
-        keeper: TokenKeeper = self.keeper
-        record = keeper.record(username)
-        if record is None:
-            raise LoginRequired("Your login has ended; log in again.")
-        return record.claims
+    async def _last_rights(self, username: str) -> tuple[Rights, Claims, Policy]:
+        """As :meth:`_rights`, by what was known last when the login has ended."""
+        try:
+            return await self._rights(username)
+        except LoginRequired:
+            if (record := self.keeper.record(username)) is None:
+                raise
+        policy = self.policy
+        return self._decide(record.claims, policy), record.claims, policy
 
     def _explained(self, username: str, why: str) -> str:
         """Why a login is over, with the agreement's place where the policy knows it."""

@@ -9,14 +9,16 @@
     GET  people/{username}              the claims recorded last                 scope custom:af-people:read
 
 400 the request is wrong; 401 the login at the IAM has ended; 403 the caller may not, or the policy gives the person no such right; 404
-nobody of that name logged in yet; 503 the IAM does not answer and nothing is valid. Tokens of the hub only, no cookies: a page in a
+nobody of that name logged in yet; 429 the caller asks too often (``Retry-After`` says when again); 503 the IAM does not answer and nothing is valid. Tokens of the hub only, no cookies: a page in a
 browser can never read a token here. Every request leaves one line in the audit log, whatever became of it.
 """
 
+import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from math import ceil
+from typing import Any, Protocol
 
 from jupyterhub import orm
 from jupyterhub.apihandlers.base import APIHandler
@@ -27,6 +29,8 @@ from tornado import web
 from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
 from af_hub.tokens.keeper import TokenKeeper
 from af_hub.tokens.lifetime import AccessToken
+from af_hub.tokens.limits import Limiter
+from af_hub.tokens.own_issuer import OwnToken
 from af_hub.tokens.records import Record, describe_record
 
 audit = logging.getLogger("af_hub.audit")
@@ -51,6 +55,16 @@ define_custom_scopes(
 PURPOSES = ("session", "storage")
 """Of a person's own tokens."""
 
+
+class TooMany(web.HTTPError):
+    """429, with the seconds after which to ask again (RFC 6585, section 4)."""
+
+    def __init__(self, seconds: float) -> None:
+        wait = ceil(seconds)
+        super().__init__(429, f"You ask too often. Ask again in {wait} second{'' if wait == 1 else 's'}.")
+        self.headers = {"Retry-After": str(wait)}  # JupyterHub 6.1 sends these with the answer
+
+
 STATUS = {LoginRequired: 401, Refused: 403, Unavailable: 503}
 
 
@@ -65,14 +79,16 @@ def errors_as_http() -> Iterator[None]:
 
 
 def describe_token(token: AccessToken, issuer: str) -> dict[str, object]:
-    """The JSON of a token that is handed out."""
-    return {"access_token": token.value, "expires_at": token.expires_at, "issuer": issuer}
+    """The JSON of a token that is handed out; ``issuer`` is that of the login, which the hub's own tokens are not of."""
+    own = token.issuer if isinstance(token, OwnToken) else issuer
+    return {"access_token": token.value, "expires_at": token.expires_at, "issuer": own}
 
 
 class TokenSource(Protocol):
     """What the endpoint asks of the hub's authenticator."""
 
     keeper: TokenKeeper
+    limiter: Limiter
 
     async def condor_token(self, username: str) -> AccessToken:
         """A short token for the pool, if the policy gives this user an account there."""
@@ -85,13 +101,29 @@ class AFHandler(APIHandler):  # type: ignore[misc]
     """What all of them have in common."""
 
     _accept_cookie_auth = False
-    about = ""
+    about = purpose = ""
+
+    async def prepare(self) -> None:
+        """Learn who asks, and whether too often."""
+        await super().prepare()
+        caller = self.current_user
+        if isinstance(caller, User | orm.Service):
+            kind = "user" if isinstance(caller, User) else "service"
+            if seconds := self.iam.limiter.ask(kind, caller.name):
+                raise TooMany(seconds)
 
     @property
     def iam(self) -> TokenSource:
         """Our authenticator, which holds keeper and policy."""
         source: TokenSource = self.authenticator
         return source
+
+    def get_json_body(self) -> Any:
+        """The JSON of the request's body, None when there is none. JupyterHub's own writes a broken one into the log, and what is secret in it."""
+        try:
+            return json.loads(self.request.body) if self.request.body else None
+        except (ValueError, RecursionError):
+            raise web.HTTPError(400, "The body must be JSON.") from None
 
     def answer(self, found: dict[str, object]) -> None:
         """Send JSON that nobody may keep."""
@@ -112,9 +144,10 @@ class AFHandler(APIHandler):  # type: ignore[misc]
         caller = getattr(self, "_jupyterhub_user", None)
         token = self.get_token() if caller else None
         audit.info(
-            "audit: %s %s by %s (token %s) about %r from %s: %s",
+            "audit: %s %s%s by %s (token %s) about %r from %s: %s",
             self.request.method,
             self.request.path,
+            f" for {self.purpose}" if self.purpose else "",
             f"{type(caller).__name__.lower()} {caller.name}" if caller else "nobody",
             token.api_id if token else "none",
             self.about,
@@ -135,7 +168,7 @@ class TokenHandler(AFHandler):
         if purpose not in PURPOSES:
             raise web.HTTPError(400, f"Found the purpose {purpose!r:.80}, wanted one of {', '.join(PURPOSES)}.")
         record = self.recorded(self.current_user.name)
-        username = record.claims.username
+        username, self.purpose = record.claims.username, purpose
         with errors_as_http():
             kept = self.iam.storage_token if purpose == "storage" else self.iam.keeper.access_token
             token = await kept(username)
