@@ -1,7 +1,6 @@
 """What answers of an IAM mean: log in again, or wait."""
 
 import asyncio
-
 import json
 
 import pytest
