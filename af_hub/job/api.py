@@ -6,10 +6,15 @@ Serves the controller, whose certificate alone is admitted (:mod:`af_hub.job.pri
     GET  /logs?part=agent             the end of a log as text; part is agent, scheduler or worker
     PUT  /first-worker {"wanted": b}  start or retire the worker beside the scheduler
     POST /retire {"workers": [name]}  end workers, their results first moved to others
+    PUT  /token                       {"access_token", "expires_at"}: what scheduler and workers read data with from now on
     POST /close                       end the job
+
+A token goes in and never out: nothing here gives one to anybody.
 """
 
 import json
+import re
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +22,10 @@ from tornado.web import Application, HTTPError, RequestHandler
 
 from af_hub.errors import Unavailable
 from af_hub.job.kit import LOG_PARTS
+from af_hub.tokens.lifetime import AccessToken
 
 LOG_BYTES = 256 << 10
+TOKEN = re.compile(r"[\x21-\x7e]{1,65536}")
 
 
 class Orders(Protocol):
@@ -33,6 +40,9 @@ class Orders(Protocol):
     async def want_first_worker(self, wanted: bool) -> None:
         """Start or retire the first worker."""
 
+    async def take_token(self, token: AccessToken) -> None:
+        """Give scheduler and workers this token."""
+
     def close(self) -> None:
         """End the job soon."""
 
@@ -44,14 +54,15 @@ class Handler(RequestHandler):
         """Called by tornado."""
         self.orders = orders
 
-    def body(self, name: str, kind: type) -> Any:
+    def body(self, name: str, kind: type | tuple[type, ...]) -> Any:
         """One value of the JSON body; 400 when it is not there or of another kind."""
         try:
             value = json.loads(self.request.body)[name]
         except (ValueError, KeyError, TypeError):
             value = None
         if not isinstance(value, kind):
-            raise HTTPError(400, reason=f"the body should be JSON with {name!r} ({kind.__name__})")
+            names = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+            raise HTTPError(400, reason=f"the body should be JSON with {name!r} ({names})")
         return value
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
@@ -103,6 +114,18 @@ class Retire(Handler):
         self.write({"retired": await self.orders.retire([str(name) for name in self.body("workers", list)])})
 
 
+class Token(Handler):
+    """PUT /token"""
+
+    async def put(self) -> None:
+        """A fresh one."""
+        value, expires_at = self.body("access_token", str), self.body("expires_at", (int, float))
+        if not TOKEN.fullmatch(value):
+            raise HTTPError(400, reason="'access_token' should be a token")
+        await self.orders.take_token(AccessToken(value, time.time(), float(expires_at)))
+        self.write({"taken": True})
+
+
 class Close(Handler):
     """POST /close"""
 
@@ -130,6 +153,7 @@ def api(orders: Orders) -> Application:
         ("/logs", Logs),
         ("/first-worker", FirstWorker),
         ("/retire", Retire),
+        ("/token", Token),
         ("/close", Close),
     ]
     return Application([(path, handler, {"orders": orders}) for path, handler in routes], log_function=lambda _: None)

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 """As Dask sets for its workers: it runs a task for each core already. The libraries read it when they are loaded."""
 
+TOKEN_FILE = "token"  # noqa: S105
+"""Where the person's access token for storage is, once it has come (WLCG Bearer Token Discovery, step 2)."""
+
 
 @dataclass(frozen=True)
 class DaskProcesses:
@@ -35,7 +38,8 @@ class DaskProcesses:
 def settings() -> dict[str, str]:
     """What the environment of scheduler and workers must hold. Dask asks for a home, and many sites run accounts that have none."""
     homeless = os.path.expanduser("~") == "~"  # noqa: PTH111  pathlib would have to be loaded
-    return ONE_THREAD | ({"HOME": os.getcwd()} if homeless else {})  # noqa: PTH109
+    token = {"BEARER_TOKEN_FILE": os.path.abspath(TOKEN_FILE)}  # noqa: PTH100
+    return ONE_THREAD | token | ({"HOME": os.getcwd()} if homeless else {})  # noqa: PTH109
 
 
 def begin_dask() -> DaskProcesses:

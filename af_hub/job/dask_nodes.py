@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Nanny, Scheduler, Worker
+from distributed import Scheduler, Worker
 from distributed.http.routing import RoutingApplication
 from distributed.http.utils import get_handlers
 from distributed.security import Security
 
 from af_hub.job import kit
+from af_hub.job.begin import TOKEN_FILE
+from af_hub.job.dask_tokens import Delivery, TokenNanny
 from af_hub.job.enclosure import SCRATCH
 from af_hub.job.handshakes import refuse_slow_strangers
 from af_hub.job.private_http import Once, serve_private, server_context
+from af_hub.session.tokenfile import TokenFile
 
 DASHBOARD_ROLES = ("client", "controller")
 DEATH_TIMEOUT = "300s"
@@ -29,6 +32,10 @@ refuse_slow_strangers()
 
 class PrivateScheduler(Scheduler):
     """The scheduler; its dashboard is at :data:`af_hub.job.kit.DASHBOARD_SOCKET` in the working directory."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.tokens = Delivery(self)
 
     def start_http_server(self, routes: Any, *_: Any, **__: Any) -> None:
         """Called by Scheduler where it would listen on a TCP port."""
@@ -90,9 +97,10 @@ def private_scheduler(host: str) -> PrivateScheduler:
     return PrivateScheduler(host=host, port=0, protocol="tls", security=scheduler_security(), dashboard=False)
 
 
-def silent_worker(worker: kit.WorkerKit, host: str) -> Nanny:
-    """A nanny with one worker."""
-    return Nanny(
+def silent_worker(worker: kit.WorkerKit, host: str) -> TokenNanny:
+    """A nanny with one worker, whose token lies in the working directory."""
+    return TokenNanny(
+        TokenFile(Path(TOKEN_FILE).absolute()),
         worker.scheduler,
         name=worker.name,
         nthreads=worker.nthreads,

@@ -2,7 +2,7 @@
 
 Serves agent and workers, whose children inherit it. Promises: files are made for their owner only; temporary files, which hold whatever
 tasks and libraries put there, lie in the job's sandbox and not in the node's ``/tmp``; no memory image, which would hold keys, is written
-when a process crashes. Imports next to nothing, since a job is waited for.
+when a process crashes; no token of the node's own is taken for the person's. Imports next to nothing, since a job is waited for.
 """
 
 import os
@@ -10,6 +10,8 @@ import resource
 
 SCRATCH = "scratch"
 TEMPORARY = ("TMPDIR", "TEMP", "TMP")
+TOKEN = "BEARER_TOKEN"  # noqa: S105
+"""Clients look here before they look for a file (WLCG Bearer Token Discovery, step 1)."""
 
 
 def enclose() -> None:
@@ -20,3 +22,4 @@ def enclose() -> None:
     scratch = os.path.abspath(SCRATCH)  # noqa: PTH100
     os.makedirs(scratch, mode=0o700, exist_ok=True)  # noqa: PTH103
     os.environ.update(dict.fromkeys(TEMPORARY, scratch))
+    os.environ.pop(TOKEN, None)

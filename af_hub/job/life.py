@@ -5,6 +5,7 @@ a Dask event loop: a stalled scheduler must not stall the tunnel.
 """
 
 import asyncio
+import itertools
 import logging
 import signal
 import sys
@@ -20,12 +21,14 @@ from af_hub.forwarder.client import tcp_connector, unix_connector
 from af_hub.forwarder.link import Link
 from af_hub.job import kit, sandbox
 from af_hub.job.api import api, read_end
-from af_hub.job.begin import DaskProcesses
+from af_hub.job.begin import TOKEN_FILE, DaskProcesses
 from af_hub.job.children import FirstWorker, SchedulerProcess, begin_worker
 from af_hub.job.control import Control
 from af_hub.job.private_http import serve_private, server_context
 from af_hub.job.start import say
 from af_hub.job.watch import watch
+from af_hub.session.tokenfile import TokenFile
+from af_hub.tokens.lifetime import AccessToken
 
 log = logging.getLogger("af_hub.job.agent")
 
@@ -47,6 +50,9 @@ class Agent:
         self._scheduler = SchedulerProcess(dask.scheduler)
         self._first_worker: FirstWorker | None = FirstWorker(dask.worker)
         self._control = Control(dask.control)
+        self._token_file = TokenFile(Path(TOKEN_FILE).absolute())
+        self._token_numbers = itertools.count(1)
+        self._token_expires_at: float | None = None
 
     async def run(self) -> int:
         """Run until the end; returns the exit status."""
@@ -145,6 +151,7 @@ class Agent:
             "cluster": self._job.dask_cluster,
             "site": self._job.site,
             "expires_at": self._job.expires_at,
+            "token_expires_at": self._token_expires_at,
             "first_worker": bool(self._first_worker and self._first_worker.alive),
         }
 
@@ -166,6 +173,14 @@ class Agent:
             self._introduce(self._first_worker)
         elif runs and not wanted:
             await self.retire([self._first_worker_name])
+
+    async def take_token(self, token: AccessToken) -> None:
+        """Put it where scheduler and first worker look for it, and have the scheduler give it to all workers."""
+        self._token_file.replace(token)
+        self._token_expires_at = token.expires_at
+        number = next(self._token_numbers)
+        await self._control.ask("token", number=number, value=token.value, expires_at=token.expires_at)
+        log.info("token %d is here, good for %.0f s", number, token.seconds_left(time.time()))
 
     def close(self) -> None:
         """End the job soon."""

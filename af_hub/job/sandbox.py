@@ -11,6 +11,7 @@ from typing import TypeVar
 from af_hub.errors import JobKitError
 from af_hub.forwarder.login import Credentials
 from af_hub.job import kit
+from af_hub.job.begin import TOKEN_FILE
 
 T = TypeVar("T")
 
@@ -36,6 +37,6 @@ def protect_secrets() -> None:
 
 
 def remove_secrets() -> None:
-    """Remove the key files."""
-    for path in map(Path, kit.SECRET_FILES):
+    """Remove the key files, and the token that came later."""
+    for path in map(Path, (*kit.SECRET_FILES, TOKEN_FILE)):
         path.unlink(missing_ok=True)

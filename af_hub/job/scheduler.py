@@ -20,6 +20,7 @@ from af_hub.job import begin, kit, nanny, sandbox
 from af_hub.job.addresses import site_address
 from af_hub.job.control import serve_control
 from af_hub.job.dask_nodes import PrivateScheduler, private_scheduler, stay_in_sandbox
+from af_hub.job.dask_tokens import Token
 
 FIRE_AND_FORGET = "fire-and-forget"
 """distributed counts it among the clients."""
@@ -61,6 +62,9 @@ async def run(control_fd: int, worker_pid: int) -> None:
                 return describe(scheduler)
             case "retire":
                 return {"retired": await retire(scheduler, arguments["workers"])}
+            case "token":
+                scheduler.tokens.take(Token(**arguments))
+                return {}
             case _:
                 return {"error": f"unknown call {call}"}
 

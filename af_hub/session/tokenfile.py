@@ -1,9 +1,11 @@
 """The bearer token file: what XRootD, HTCondor and people read, on the hop from the hub to the session.
 
-A reader sees the old token or the new one, whole, never half of one, and nobody but the owner reads it.
+A reader sees the old token or the new one, whole, never half of one, and nobody but the owner reads it. The file's time is that of the
+token in it: one that is there already is not written again, so whoever sees the time change (:mod:`af_hub.session.signpost`) has a new token.
 """
 
 import logging
+import stat
 from pathlib import Path
 
 from af_hub.files import write_private
@@ -13,6 +15,7 @@ log = logging.getLogger(__name__)
 
 # XRootD's ztn refuses a longer one (XrdSecztn, `maxTSize`), and a file that others may read.
 LONGEST_FOR_XROOTD = 4096
+PRIVATE = 0o600
 
 
 class TokenFile:
@@ -22,7 +25,9 @@ class TokenFile:
         self.path = path
 
     def replace(self, token: AccessToken) -> None:
-        """Put ``token`` there in one step (rename in the same folder)."""
+        """Put ``token`` there in one step (rename in the same folder), unless it is there already."""
+        if self._holds(token):
+            return
         if len(token.value) > LONGEST_FOR_XROOTD:
             log.warning(
                 "the access token has %d bytes, XRootD takes %d: reading data with it will fail; ask for fewer groups or scopes",
@@ -30,3 +35,9 @@ class TokenFile:
                 LONGEST_FOR_XROOTD,
             )
         write_private(self.path, token.value)
+
+    def _holds(self, token: AccessToken) -> bool:
+        try:
+            return stat.S_IMODE(self.path.stat().st_mode) == PRIVATE and self.path.read_bytes() == token.value.encode()
+        except OSError:
+            return False

@@ -82,6 +82,74 @@ async def test_tasks_ask_a_signpost_before_the_cache_of_the_site(job):
     assert signpost.startswith("root://127.0.0.1:") and cache == "root://cache.af-hub.test:1094"
 
 
+def token_reader():
+    """A task that says what it finds by WLCG Bearer Token Discovery: the token, and the mode of its file."""
+
+    def token_here():
+        import os
+        from pathlib import Path
+
+        file = Path(os.environ["BEARER_TOKEN_FILE"])
+        return (file.read_text(), file.stat().st_mode & 0o777) if file.exists() else None
+
+    return token_here
+
+
+async def give_token(agent, value):
+    answer = await agent.put("/token", json={"access_token": value, "expires_at": time.time() + 3600})
+    assert answer.status_code == 200 and value not in answer.text
+
+
+async def test_tokens_come_to_scheduler_and_workers(running):
+    """Also to a worker that comes later, before its first task; nothing gives them to anybody else."""
+    job = running()
+    dask_cluster, read = job.dask_cluster, token_reader()
+    first, second = (f"{dask_cluster.id[:8]}-{number}" for number in (0, 1))
+
+    async def everybody(client):
+        return [*(await client.run(read)).values(), await client.run_on_scheduler(read)]
+
+    async with http_of(dask_cluster, "agent", dask_cluster.tls("controller")) as agent, client_of(job) as client:
+        assert await client.submit(read, pure=False) is None
+        await give_token(agent, "secret-one")
+        facts = await workers_are(agent, first)
+        worker = running("af_hub.job.worker", dask_cluster, scheduler=facts["scheduler"], name=second)
+        assert await client.submit(read, workers=[second], pure=False) == ("secret-one", 0o600)
+        assert await everybody(client) == [("secret-one", 0o600)] * 3
+        await give_token(agent, "secret-two")
+        async with asyncio.timeout(MANY_SECONDS):
+            while await everybody(client) != [("secret-two", 0o600)] * 3:
+                pass
+
+        assert (await agent.get("/token")).status_code == 405
+        for bad in ({}, {"access_token": "a b", "expires_at": 1}, {"access_token": "a", "expires_at": "b"}, []):
+            answer = await agent.put("/token", json=bad)
+            assert answer.status_code == 400 and "a b" not in answer.text
+        parts = ("agent", "scheduler", "worker")
+        logs = "".join([(await agent.get("/logs", params={"part": part})).text for part in parts])
+        assert "token 2 is here" in logs and "secret-" not in logs
+        for process in (*job.tree(), *worker.tree()):
+            assert "secret-" not in str(process.environ()) + str(process.cmdline())
+        await agent.post("/close")
+    assert await job.wait() == 0
+    assert not (job.folder / "token").exists()
+
+
+@pytest.mark.long
+async def test_a_worker_that_starts_anew_has_the_token(running):
+    job = running()
+    first = f"{job.dask_cluster.id[:8]}-0"
+    async with (
+        http_of(job.dask_cluster, "agent", job.dask_cluster.tls("controller")) as agent,
+        client_of(job) as client,
+    ):
+        await give_token(agent, "secret")
+        facts = await workers_are(agent, first)
+        (job.folder / "token").unlink()
+        await client.restart_workers([facts["workers"][0]["address"]])
+        assert await client.submit(token_reader(), pure=False) == ("secret", 0o600)
+
+
 async def test_another_job_adds_a_worker_and_retiring_ends_it(running):
     job = running()
     dask_cluster = job.dask_cluster
@@ -138,7 +206,13 @@ async def test_status_and_logs(job):
 async def test_the_agent_api_is_for_the_controller_only(job, role):
     """Even for those of its own Dask cluster that get as far as its socket."""
     async with http_of(job.dask_cluster, "agent", job.dask_cluster.tls(role)) as agent:
-        for method, path in (("GET", "/status"), ("POST", "/close"), ("POST", "/retire"), ("GET", "/logs")):
+        for method, path in (
+            ("GET", "/status"),
+            ("POST", "/close"),
+            ("POST", "/retire"),
+            ("GET", "/logs"),
+            ("PUT", "/token"),
+        ):
             assert (await agent.request(method, path, json={"workers": []})).status_code == 403
 
 
