@@ -158,6 +158,19 @@ def schema() -> None:
     click.echo(made(), nl=False)
 
 
+@main.command()
+@facility_option
+def negotiator(facility_file: Path) -> None:
+    """HTCondor's settings for the policy's accounting groups.
+
+    For a central manager without `python -m af_hub.condor.watch --tell negotiator`, which keeps them.
+    """
+    from af_hub.condor.negotiator import describe_groups
+    from af_hub.policy.load import load_policy
+
+    click.echo(describe_groups(load_policy(facility_file, lenient=True)), nl=False)
+
+
 @check.command("site")
 @click.argument("site")
 @click.option(

@@ -1,8 +1,9 @@
-"""Beside the access point: keeps its mapping table and accounting map as ``facility.yaml`` and the list of people say.
+"""Beside the access point, and on the central manager: keeps what HTCondor reads there as ``facility.yaml`` and the list of people say.
 
 ``python -m af_hub.condor.watch --policy facility.yaml --people people.json --into FOLDER`` looks four times a second, so that an edit
-holds for the next submit within five. The mapping program reads the table at every login; the accounting map is read by the
-schedd when told, with ``condor_reconfig``, which takes ``CONDOR_CONFIG`` and the operator's token from this process's surroundings.
+holds for the next submit within five. The mapping program reads its table at every login; accounting map and settings are read by the
+daemon when told, with ``condor_reconfig``, which takes ``CONDOR_CONFIG`` and the operator's token from this process's surroundings.
+``--tell`` says which daemons of this machine read something here: the schedd, unless it says otherwise, and the negotiator.
 
 It promises that a file is whole or as before, that a broken edit changes nothing but the log, and that what an editor is still
 writing is left alone.
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from af_hub.condor.mapping import compile_mapping, read_people
+from af_hub.condor.negotiator import describe_claims, describe_groups
 from af_hub.errors import PolicyError, Unavailable
 from af_hub.files import RestingFile, stamp
 from af_hub.policy.audit import OverrideLog
@@ -32,18 +34,20 @@ log = logging.getLogger("af_hub.condor.watch")
 
 PAUSE_SECONDS = 0.25
 RECONFIG_SECONDS = 30
-TABLE, ACCOUNTING_MAP = "table.json", "accounting.map"
+TABLE, ACCOUNTING_MAP, CLAIMS, GROUPS = "table.json", "accounting.map", "schedd.conf", "negotiator.conf"
+READERS = {ACCOUNTING_MAP: "schedd", CLAIMS: "schedd", GROUPS: "negotiator"}
+"""Which daemon has to be told when a file changed."""
 
 
-def reconfigure() -> None:
-    """Tell the access point on this machine to read its accounting map again.
+def reconfigure(daemon: str) -> None:
+    """Tell a daemon of this machine to read its settings and maps again.
 
     Raises
     ------
     Unavailable
         When it does not take the order; it will be given again.
     """
-    argv = ["condor_reconfig", "-daemon", "schedd"]
+    argv = ["condor_reconfig", "-daemon", daemon]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=RECONFIG_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -59,24 +63,25 @@ class Watch:
     policy: Path
     people: Path
     into: Path
-    reconfigure: Callable[[], None] = reconfigure
+    reconfigure: Callable[[str], None] = reconfigure
     clock: Callable[[], float] = time.time
+    tell: Sequence[str] = ("schedd",)
     _files: dict[Path, RestingFile] = field(default_factory=dict, init=False)
     _contents: dict[Path, bytes] = field(default_factory=dict, init=False)
-    _due: bool = field(default=False, init=False)
+    _due: set[str] = field(default_factory=set, init=False)
     _overrides: OverrideLog = field(default_factory=OverrideLog, init=False)
     _change_at: float = field(default=math.inf, init=False)
 
     def look(self) -> None:
-        """Compile again when a file changed, or an override begins or ends, and tell the access point when its map changed."""
+        """Compile again when a file changed, or an override begins or ends, and tell the daemons whose files changed."""
         news = [self._news(path) for path in (self.policy, self.people)]
         if any(news) or self.clock() >= self._change_at:
             self._compile()
-        if self._due:
+        for daemon in sorted(self._due):
             try:
-                self.reconfigure()
-                self._due = False
-                log.info("the access point reads %s again", self.into / ACCOUNTING_MAP)
+                self.reconfigure(daemon)
+                self._due.discard(daemon)
+                log.info("the %s reads its files in %s again", daemon, self.into)
             except Unavailable as error:
                 log.error("will be tried again: %s", error)
 
@@ -112,8 +117,14 @@ class Watch:
             log.warning("nobody gets the account %s: it is HTCondor's own, or two people would have it", account)
         if replace(self.into / TABLE, mapping.table):
             log.info("new mapping table in %s", self.into / TABLE)
-        if replace(self.into / ACCOUNTING_MAP, mapping.accounting_map):
-            self._due = True
+        texts = {
+            ACCOUNTING_MAP: mapping.accounting_map,
+            CLAIMS: describe_claims(policy),
+            GROUPS: describe_groups(policy),
+        }
+        for name, text in texts.items():
+            if replace(self.into / name, text) and READERS[name] in self.tell:
+                self._due.add(READERS[name])
 
 
 def replace(path: Path, text: str) -> bool:
@@ -140,14 +151,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m af_hub.condor.watch", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--policy", type=Path, required=True, help="facility.yaml")
     parser.add_argument("--people", type=Path, required=True, help="JSON list of {issuer, subject, username}")
-    parser.add_argument("--into", type=Path, required=True, help=f"folder of {TABLE} and {ACCOUNTING_MAP}")
+    names = f"{TABLE}, {ACCOUNTING_MAP}, {CLAIMS} and {GROUPS}"
+    parser.add_argument("--into", type=Path, required=True, help=f"folder of {names}")
+    parser.add_argument(
+        "--tell", action="append", choices=["schedd", "negotiator"], help="what reads them here; twice for both"
+    )
     parser.add_argument("--ready-fd", type=int, help="where to say that the first look is done")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    watch = Watch(arguments.policy, arguments.people, arguments.into)
+    watch = Watch(arguments.policy, arguments.people, arguments.into, tell=arguments.tell or ["schedd"])
     watch.look()
     say_ready(arguments.ready_fd, table=str(watch.into / TABLE), accounting_map=str(watch.into / ACCOUNTING_MAP))
     while not ended.wait(PAUSE_SECONDS):

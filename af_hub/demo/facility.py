@@ -234,6 +234,7 @@ class Facility:
             str(people),
         ]
         argv += ["--into", str(self.pool.mapping_table.parent), "--ready-fd", "{ready_fd}"]
+        argv += ["--tell", "schedd", "--tell", "negotiator"]
         self._begin(Daemon("mapping", argv, self.folder / "mapping.log", env=self.pool.operator_environment())).ready()
 
     def _start_hub(self) -> None:

@@ -41,7 +41,9 @@ SCOPE = r"^[\x21\x23-\x5b\x5d-\x7e]+$"
 USER = r"^[a-z][a-z0-9_.-]{0,62}$"
 PAGE = r"^(https?://[^\s/]+|\$\{.*)"
 HELP = r"^(https?://[^\s/]+.*/|\$\{.*)?$"
-CHARGED = r"^[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*$"
+FOLDER = r"^(/[A-Za-z0-9_.~+@:-]+)+$"
+# No hyphen: HTCondor's settings are called after the group, and a negotiator that reads one in a setting's name ends.
+CHARGED = r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$"
 PATTERNS = {
     NAME: "a name: a letter, then letters, digits, `_`, `.`, `-`, 63 at most; rename it",
     GROUP: "the path of a group; write it with a slash in front and none behind, as in `/cms/itcms`",
@@ -50,8 +52,9 @@ PATTERNS = {
     CACHE: "the address of a cache; write it as in `root://cache.example.org:1094`",
     SCOPE: "one scope (RFC 6749, section 3.3); write each as an entry of its own",
     USER: "a user name of the hub: small letters, digits, `_`, `.`, `-`, a letter first; write it as in `ada`",
-    HELP: "the address of a folder of web pages, or nothing; write it with a slash behind, as in `https://hub.example.org/docs/`",
-    CHARGED: "small words with dots between; write it as HTCondor does, as in `cms.itcms`",
+    HELP: "the address of a web page with a slash behind, or nothing; write it as in `https://hub.example.org/`",
+    CHARGED: "small words of letters, digits and `_` with dots between (HTCondor's settings have no hyphens); write it as in `cms.itcms`",
+    FOLDER: "the path of a folder, with a slash in front and none behind; write it as in `/protected`",
     PAGE: "the address of a web page; write it as in `https://iam.example.org/aup`",
 }
 """What a text must look like, and how a person is told."""
@@ -295,14 +298,16 @@ class AccountingGroup(Part):
     """What HTCondor's negotiator gives to those who are charged to this group."""
 
     quota: Quota | None = Field(
-        None, description="A share of the pool, as in `0.4`, or a number of slots, as in `40`; no quota without it."
+        None,
+        description="A share of the pool, or of what the group above it has, as in `0.4`, or a number of cores (HTCondor's weighted slots), "
+        "as in `40`; without it, what the others leave.",
     )
     surplus: bool = Field(False, description="May take more than its quota while nobody else wants it.")
     priority_factor: float | None = Field(
         None,
         ge=1,
         allow_inf_nan=False,
-        description="The larger, the later its jobs start; HTCondor's own (1000) without it.",
+        description="The larger, the later its jobs start; HTCondor's own (1000) without it. Counts for people from their first job on.",
     )
 
 

@@ -34,7 +34,9 @@ def wrong_references(values: dict[Any, Any]) -> Iterator[Mistake]:
     yield from _clients(issuers)
     yield from _agreements(values, issuers)
     yield from _charged(values, gifts)
+    yield from _families(values)
     yield from _shares(values)
+    yield from _signed(values, issuers)
 
 
 def _unknown(place: Place, name: object, values: dict[Any, Any], kind: str) -> Iterator[Mistake]:
@@ -109,20 +111,42 @@ def _charged(values: dict[Any, Any], gifts: Parts) -> Iterator[Mistake]:
             yield from _unknown((*place, "condor", "accounting_group"), found, values, "accounting_groups")
 
 
+def _families(values: dict[Any, Any]) -> Iterator[Mistake]:
+    """HTCondor passes over a group without the one above it, and what a group has is a part of what that one has."""
+    groups = dict(_get_parts(values, "accounting_groups"))
+    for name, group in groups.items():
+        parent = name.rpartition(".")[0]
+        if parent and parent not in groups:
+            sentence = f"found it without `{parent}`, wanted that beside it, since HTCondor passes over a group without the one above it; "
+            yield Mistake(("accounting_groups", name), f"{sentence}add `{parent}: {{quota: ...}}`")
+        elif parent and _get(group, "quota") and isinstance(groups[parent], dict) and not _get(groups[parent], "quota"):
+            yield Mistake(
+                ("accounting_groups", parent),
+                f"found no quota, wanted one, since that of `{name}` is a part of it; add `quota: ...`",
+            )
+
+
 def _shares(values: dict[Any, Any]) -> Iterator[Mistake]:
-    """Shares of groups side by side are of one whole."""
-    sums: dict[str, float] = {}
-    for name, group in _get_parts(values, "accounting_groups"):
-        share = _get(group, "quota")
-        if isinstance(share, float) and 0 < share <= 1:
-            parent = name.rpartition(".")[0]
-            sums[parent] = sums.get(parent, 0.0) + share
-            if sums[parent] > 1 + TINY:
-                yield Mistake(
-                    ("accounting_groups", name, "quota"),
-                    f"found {share:g}, which makes {sums[parent]:g} with those above it of the same "
-                    f"{'parent' if parent else 'level'}, wanted 1 at most in all; write a smaller share",
-                )
+    """What groups side by side have is of one whole."""
+    groups = dict(_get_parts(values, "accounting_groups"))
+    sums: dict[tuple[str, bool], float] = {}
+    for name, group in groups.items():
+        quota, parent = _get(group, "quota"), name.rpartition(".")[0]
+        whole = _get(groups.get(parent), "quota")
+        if isinstance(quota, float) and 0 < quota <= 1:
+            most: float = 1
+        elif isinstance(quota, int) and isinstance(whole, int) and quota > 0:
+            most = whole
+        else:
+            continue
+        key = parent, isinstance(quota, float)
+        sums[key] = sums.get(key, 0.0) + quota
+        if sums[key] > most + TINY:
+            yield Mistake(
+                ("accounting_groups", name, "quota"),
+                f"found {quota:g}, which makes {sums[key]:g} with those above it of the same "
+                f"{'parent' if parent else 'level'}, wanted {most:g} at most in all; write a smaller {'share' if key[1] else 'number'}",
+            )
 
 
 def _entries(values: dict[Any, Any], key: str) -> Parts:

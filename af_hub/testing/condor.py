@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from af_hub.condor import mapper
+from af_hub.condor import credmon, mapper
 from af_hub.condor.mapping import Mapping, Person, compile_mapping
-from af_hub.condor.watch import replace
+from af_hub.condor.watch import CLAIMS, GROUPS, replace
 from af_hub.errors import Unavailable
 from af_hub.files import private_folder, write_private
 from af_hub.policy.load import load_policy
@@ -203,6 +203,7 @@ class RealPool:
         port = self._hold_port()
         self.collector = f"{self.hostname}:{port}"
         variables = {"SHARED_PORT_PORT": port, "COLLECTOR_ADDRESS_FILE": str(address_file)}
+        variables |= {"AF_NEGOTIATOR_GROUPS": str(self.mapping_table.with_name(GROUPS))}
         files = ["common.conf", "identities.conf", "central-manager.conf"]
         master = self._start_master(CENTRAL, self.address, variables, files)
         master.wait_until(lambda: bool(read_line(address_file)), START_SECONDS)
@@ -211,7 +212,10 @@ class RealPool:
         self._make_folders(ACCESS)
         write_private(self.folder / ACCESS / "etc/passwords.d/ACCESS-POINT", os.urandom(64))
         variables = {"AF_SCHEDD_NAME": self.schedd, "AF_ACCOUNTING_MAP": str(self.accounting_map)}
+        variables |= {"AF_QUOTA_SETTINGS": str(self.accounting_map.with_name(CLAIMS))}
+        variables |= {"AF_CREDENTIALS": str(self.credentials), "AF_CREDMON": str(Path(credmon.__file__))}
         variables |= {"SHARED_PORT_PORT": self._hold_port()}
+        private_folder(self.credentials)
         files = ["common.conf", "identities.conf", "access-point.conf"]
         self._configure(ACCESS, self.address, variables, files)
         rights = ("ADVERTISE_SCHEDD", "ADVERTISE_MASTER", "READ")

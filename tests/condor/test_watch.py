@@ -26,14 +26,16 @@ class Surroundings:
         self.policy.write_text(POLICY)
         self.people.write_text(json.dumps([{"issuer": "https://iam/", "subject": "s", "username": "ada"}]))
         self.reconfigured = 0
+        self.told: list[str] = []
         self.deaf = False
         seconds = itertools.count(time.time() + 60, 2)  # by this clock every file has rested long since
         self.watch = Watch(self.policy, self.people, self.into, self.reconfigure, lambda: next(seconds))
 
-    def reconfigure(self) -> None:
+    def reconfigure(self, daemon: str) -> None:
         if self.deaf:
-            raise Unavailable("the schedd does not answer")
+            raise Unavailable(f"the {daemon} does not answer")
         self.reconfigured += 1
+        self.told.append(daemon)
 
     def accounting(self) -> str:
         return (self.into / "accounting.map").read_text()
@@ -49,7 +51,12 @@ def test_first_look_writes_both(here: Surroundings) -> None:
     here.watch.look()
     assert here.accounting() == "* u-ada cms\n" and here.reconfigured == 1
     assert json.loads((here.into / "table.json").read_text())["people"] == {"https://iam/,s": "ada"}
-    assert sorted(path.name for path in here.into.iterdir()) == ["accounting.map", "table.json"]
+    assert sorted(path.name for path in here.into.iterdir()) == [
+        "accounting.map",
+        "negotiator.conf",
+        "schedd.conf",
+        "table.json",
+    ]
 
 
 def test_edit_of_the_policy_is_taken(here: Surroundings) -> None:
@@ -123,3 +130,28 @@ def test_refused_account_is_named(here: Surroundings, caplog: pytest.LogCaptureF
     here.people.write_text(json.dumps([one, {**one, "subject": "2"}]))
     here.watch.look()
     assert "nobody gets the account u-ada" in caplog.text and here.accounting() == ""
+
+
+def test_each_daemon_is_told_of_its_own_files(here: Surroundings) -> None:
+    here.watch.tell = ("schedd", "negotiator")
+    here.watch.look()
+    assert here.told == ["negotiator", "schedd"]
+    here.policy.write_text(POLICY + "accounting_groups: {cms: {surplus: true}}\n")
+    here.watch.look()
+    assert here.told[2:] == ["negotiator"]
+    here.policy.write_text(POLICY + "accounting_groups: {cms: {quota: 0.5}}\n")
+    here.watch.look()
+    assert here.told[3:] == ["negotiator", "schedd"]
+    here.policy.write_text(
+        POLICY.replace("groups: [/cms]", "groups: [/atlas]") + "accounting_groups: {cms: {quota: 0.5}}\n"
+    )
+    here.watch.look()
+    assert len(here.told) == 5
+
+
+def test_a_daemon_that_is_not_here_is_not_told(here: Surroundings) -> None:
+    here.watch.tell = ("negotiator",)
+    here.watch.look()
+    here.policy.write_text(POLICY.replace("accounting_group: cms", "accounting_group: cms.itcms"))
+    here.watch.look()
+    assert here.told == ["negotiator"] and here.accounting() == "* u-ada cms.itcms\n"

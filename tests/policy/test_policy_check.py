@@ -93,7 +93,7 @@ LATER = "2030-01-01T00:00:00Z"
             id="capitals",
         ),
         pytest.param(
-            {"accounting_groups": {name: {} for name in ("cms.itcms", "icsc", "af", "atlas")}},
+            {"accounting_groups": {name: {} for name in ("cms", "cms.itcms", "icsc", "af", "atlas")}},
             r"accounting_groups\.atlas: no rule charges it",
             id="a group that nobody is charged to",
         ),
@@ -239,29 +239,49 @@ CMS = {"issuer": "https://cms.test/", "name": "cms", "client_id": "a"}
             id="an override that charges another group for the same account",
         ),
         pytest.param(
-            {"accounting_groups": {"cms.itcms": {}, "icsc": {}}},
-            r"rules\[2\]\.condor\.accounting_group: found 'af', wanted a name from `accounting_groups`: cms.itcms, icsc",
+            {"accounting_groups": {"cms": {}, "cms.itcms": {}, "icsc": {}}},
+            r"rules\[2\]\.condor\.accounting_group: found 'af', wanted a name from `accounting_groups`: cms, cms.itcms, icsc",
             id="an accounting group that is not defined",
         ),
         pytest.param(
-            {"accounting_groups": {"cms.itcms": {"quota": 1.5}, "icsc": {}, "af": {}}},
+            {"accounting_groups": {"cms": {"quota": 0.5}, "cms.itcms": {"quota": 1.5}, "icsc": {}, "af": {}}},
             r"accounting_groups\.'cms.itcms'\.quota: found 1.5, wanted a share of the pool or a number of slots",
             id="more than the pool",
         ),
         pytest.param(
-            {"accounting_groups": {"cms.itcms": {}, "icsc": {"quota": 0.7}, "af": {"quota": 0.4}}},
+            {"accounting_groups": {"cms": {}, "cms.itcms": {}, "icsc": {"quota": 0.7}, "af": {"quota": 0.4}}},
             r"accounting_groups\.af\.quota: found 0.4, which makes 1.1 with those above it of the same level",
             id="shares of more than one whole",
         ),
         pytest.param(
-            {"accounting_groups": {"cms.itcms": {"priority_factor": 0}, "icsc": {}, "af": {}}},
+            {"accounting_groups": {"cms": {}, "cms.itcms": {"priority_factor": 0}, "icsc": {}, "af": {}}},
             r"priority_factor: found 0, wanted at least 1",
             id="no factor",
         ),
         pytest.param(
-            {"accounting_groups": {"CMS": {}, "cms.itcms": {}, "icsc": {}, "af": {}}},
-            r"found 'CMS', wanted small words with dots between",
+            {"accounting_groups": {"CMS": {}, "cms": {}, "cms.itcms": {}, "icsc": {}, "af": {}}},
+            r"found 'CMS', wanted small words of letters, digits and `_` with dots between",
             id="capitals in an accounting group",
+        ),
+        pytest.param(
+            {"accounting_groups": {"cms-it": {}, "cms": {}, "cms.itcms": {}, "icsc": {}, "af": {}}},
+            r"found 'cms-it', wanted small words .* no hyphens",
+            id="a hyphen, which HTCondor's settings cannot have",
+        ),
+        pytest.param(
+            {"accounting_groups": {"cms.itcms": {}, "icsc": {}, "af": {}}},
+            r"accounting_groups\.'cms.itcms': found it without `cms`.* add `cms: \{quota: \.\.\.\}`",
+            id="a group without the one above it",
+        ),
+        pytest.param(
+            {"accounting_groups": {"cms": {}, "cms.itcms": {"quota": 0.5}, "icsc": {}, "af": {}}},
+            r"accounting_groups\.cms: found no quota, wanted one, since that of `cms.itcms` is a part of it",
+            id="a part of nothing",
+        ),
+        pytest.param(
+            {"accounting_groups": {"cms": {"quota": 40}, "cms.itcms": {"quota": 41}, "icsc": {}, "af": {}}},
+            r"accounting_groups\.'cms.itcms'\.quota: found 41, which makes 41 .* wanted 40 at most in all; write a smaller number",
+            id="more cores than the group above",
         ),
     ],
 )
@@ -299,7 +319,12 @@ def test_an_editor_with_the_schema_takes_the_shipped_policy_and_all_that_is_new(
         "tokens": {"condor": {"by": "hub", "lifetime": "10 min"}, "storage": {"audience": "x", "lifetime": 600}},
         "overrides": [{**RULE, "from": LATER, "until": "2031-01-01T00:00:00Z", "reason": "r"}],
         "announcements": [{"text": "t", "until": LATER, "level": "warning"}],
-        "accounting_groups": {"cms.itcms": {"quota": 0.4}, "icsc": {"quota": 40, "surplus": True}, "af": {}},
+        "accounting_groups": {
+            "cms": {"quota": 0.5},
+            "cms.itcms": {"quota": 0.4},
+            "icsc": {"quota": 40, "surplus": True},
+            "af": {},
+        },
         "agreements": {"iam": {"url": "https://iam.test/aup"}},
     }
     assert errors(shipped()) == [] == errors(shipped(**more))
