@@ -12,6 +12,7 @@ from operator import attrgetter
 
 from af_hub.condor.mapper import may_be_account
 from af_hub.errors import PolicyError
+from af_hub.iam.claims import own_subject
 from af_hub.policy.decide import CondorRights, condor_rights, people_of, rules_in_force
 from af_hub.policy.model import Policy, Rule
 
@@ -77,7 +78,7 @@ def compile_mapping(policy: Policy, people: Iterable[Person], now: float) -> Map
     refused = refuse(given, {rule.condor.account for rule in rules if rule.condor and rule.condor.shared_account})
     table = {
         "version": 2,
-        "people": {f"{person.issuer},{person.subject}": person.username for person in ours},
+        "people": {pair: person.username for person in ours for pair in pairs(policy, person)},
         "prefixes": {issuer.issuer: issuer.groups_prefix for issuer in policy.issuers if issuer.groups_prefix},
         "login": sorted({group for rule in in_force if rule.login for group in rule.groups}),
         "login_people": sorted({name for rule in in_force if rule.login for name in people_of(rule)}),
@@ -92,6 +93,14 @@ def compile_mapping(policy: Policy, people: Iterable[Person], now: float) -> Map
         f"* {rights.account} {rights.accounting_group}\n" for _, rights in given if rights.account not in refused
     }
     return Mapping(json.dumps(table, indent=1) + "\n", "".join(sorted(charged)), refused)
+
+
+def pairs(policy: Policy, person: Person) -> list[str]:
+    """Issuer and subject of this person's tokens, as the table has them: the IAM's, and the hub's own where it signs those for the pool."""
+    found = [f"{person.issuer},{person.subject}"]
+    if policy.own_issuer and policy.tokens_of(person.issuer).condor.by == "hub":
+        found.append(f"{policy.own_issuer},{own_subject(person.issuer, person.subject)}")
+    return found
 
 
 def templates(rules: Iterable[Rule]) -> list[tuple[Rule, Set[str] | None]]:

@@ -6,6 +6,7 @@ empty, so a missing claim means "no groups", never an error.
 """
 
 import re
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -34,6 +35,14 @@ class Claims:
     groups: tuple[str, ...] = ()
     name: str = ""
     email: str = ""
+
+
+def own_subject(issuer: str, subject: str) -> str:
+    """The ``sub`` of somebody in tokens that the hub signs itself: one for each pair of issuer and subject, for ever.
+
+    A subject is unique at its issuer only, and a user name may have belonged to somebody else.
+    """
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{issuer} {subject}"))
 
 
 def normalise_groups(found: object) -> tuple[str, ...]:

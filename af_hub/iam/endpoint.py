@@ -22,6 +22,9 @@ from af_hub.iam.idtoken import key_id, verify_id_token
 TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 """What may stand in a header (RFC 6749, appendix A.12)."""
 
+EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105
+ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
+
 LONGEST_SECONDS = 10 * 366 * 86400
 
 
@@ -116,6 +119,26 @@ class IAMClient:
         wanted = {"scope": scope, "audience": audience}
         given = {name: value for name, value in wanted.items() if value}
         return await self._ask(seconds, grant_type="refresh_token", refresh_token=refresh_token, **given)
+
+    async def exchange(self, access_token: str, scope: str, audience: str = "") -> TokenAnswer:
+        """Another access token for the owner of ``access_token`` (RFC 8693).
+
+        Raises
+        ------
+        LoginRequired
+            When the IAM takes ``access_token`` no longer.
+        Unavailable
+            When it does not answer, or gives the hub no such token.
+        """
+        wanted = {"scope": scope, "audience": audience}
+        given = {name: value for name, value in wanted.items() if value}
+        return await self._ask(
+            SECONDS,
+            grant_type=EXCHANGE_GRANT,
+            subject_token=access_token,
+            subject_token_type=ACCESS_TOKEN_TYPE,
+            **given,
+        )
 
     async def begin_device(self, scope: str) -> DeviceStart:
         """Begin a login by code (RFC 8628).

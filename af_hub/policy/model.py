@@ -68,7 +68,14 @@ Group = Annotated[str, Field(pattern=GROUP)]
 Scope = Annotated[str, Field(pattern=SCOPE)]
 User = Annotated[str, Field(pattern=USER)]
 AccountingGroupName = Annotated[str, Field(pattern=CHARGED)]
+DataPath = Annotated[str, Field(pattern=FOLDER)]
 Way = Literal["refresh", "exchange", "hub"]
+
+OWN_ISSUER = "hub/api/af/issuer"
+"""Of tokens that the hub signs itself; below the hub's address."""
+
+MOST_SECONDS = 86400
+"""That a token may live which the hub signs (WLCG token profile 1.0 wants less)."""
 
 ACCOUNT_TEMPLATE = re.compile(r"(?:[a-z][a-z0-9_-]*)?(?:\{username\})?[a-z0-9_-]*\Z")
 ACCOUNTING_GROUP = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*\Z")
@@ -85,6 +92,12 @@ class Facility(Part):
 
     name: str = Field(description="What the place is called.")
     contact: str = Field(description="Whom to ask; a mail address or a web page.")
+    hub: str = Field(
+        "",
+        pattern=HELP,
+        description="Where the hub is, with a slash at the end, as people type it. Needed where tokens are signed `by: hub`: their issuer is "
+        "`hub/api/af/issuer` below it.",
+    )
     help: str = Field(
         "",
         pattern=HELP,
@@ -125,7 +138,9 @@ class CondorToken(Part):
         min_length=1,
         description="What they allow; a pool may want `condor:/READ` and `condor:/WRITE` instead.",
     )
-    lifetime: Seconds = Field(600, description="How long one is good, where the hub has a say.")
+    lifetime: Seconds = Field(
+        600, le=MOST_SECONDS, description="How long one is good, where the hub has a say: `by: hub`; a day at most."
+    )
 
 
 class StorageToken(Part):
@@ -134,7 +149,7 @@ class StorageToken(Part):
     by: Way = Field("refresh", description="How the hub gets one, as for `condor`.")
     scopes: list[Scope] = Field(["storage.read:/"], min_length=1, description="What they allow.")
     audience: str = Field("", description="Who shall take them; anybody when empty.")
-    lifetime: Seconds = Field(3600, description="How long one is good, where the hub has a say.")
+    lifetime: Seconds = Field(3600, le=MOST_SECONDS, description="As for `condor`.")
 
 
 class Tokens(Part):
@@ -170,6 +185,10 @@ class Issuer(Part):
         "",
         pattern=PREFIX,
         description="Put before each of its groups, as in `/cms`, so that groups of two issuers never mean the same by chance.",
+    )
+    data_paths: list[DataPath] = Field(
+        [],
+        description="Folders on the facility's own XRootD servers that its tokens open, as far as their `storage.read` goes; as in `/protected`.",
     )
     tokens: Tokens | None = Field(
         None, description="What is other than in the facility's `tokens` for people of this issuer, key by key."
@@ -337,6 +356,11 @@ class Pool(Part):
     schedd: str = Field(description="The access point's name in the collector.")
     audience: str = Field(description="What the access point wants as `aud` in a token.")
     ca_file: str = Field(description="The authority behind the access point's TLS certificate.")
+    job_tokens: bool = Field(
+        False,
+        description="The access point keeps tokens for jobs (`condor_credd`, as hub_config/condor has it): plain batch jobs then get "
+        "their owner's token for storage, and fresh ones while they run.",
+    )
 
 
 class Site(Part):
@@ -356,6 +380,11 @@ class Cache(Part):
     """An XRootD cache."""
 
     url: str = Field(pattern=CACHE, description="As in `root://cache.example.org:1094`.")
+    ca_file: str = Field(
+        "",
+        description="The authority behind its TLS certificate and those of its origins; sessions then trust this one and no other. "
+        "What XRootD's clients find by themselves when empty.",
+    )
 
 
 class Policy(Part):
@@ -391,6 +420,11 @@ class Policy(Part):
         copied = super().model_copy(update=update, deep=deep)
         copied.__dict__.pop("index", None)
         return copied
+
+    @property
+    def own_issuer(self) -> str:
+        """The ``iss`` of tokens that the hub signs itself; empty when it does not say where the hub is."""
+        return f"{self.facility.hub}{OWN_ISSUER}" if self.facility.hub else ""
 
     def issuer(self, issuer: str) -> Issuer | None:
         """The issuer with this ``iss``; None for one that the facility does not know."""

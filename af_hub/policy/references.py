@@ -100,6 +100,19 @@ def _agreements(values: dict[Any, Any], issuers: Parts) -> Iterator[Mistake]:
             )
 
 
+def _signed(values: dict[Any, Any], issuers: Parts) -> Iterator[Mistake]:
+    """Who signs tokens must be able to say who it is."""
+    if _get(values.get("facility"), "hub"):
+        return
+    for place, part in [((), values), *issuers]:
+        for purpose in ("condor", "storage"):
+            if _get(_get(_get(part, "tokens"), purpose), "by") == "hub":
+                yield Mistake(
+                    (*place, "tokens", purpose, "by"),
+                    "found 'hub', but not where the hub is; add `hub: https://...` to `facility`, or write 'refresh' or 'exchange'",
+                )
+
+
 def _charged(values: dict[Any, Any], gifts: Parts) -> Iterator[Mistake]:
     """Once there are accounting groups, HTCondor gives those of other names no quota, without a word."""
     known = values.get("accounting_groups")

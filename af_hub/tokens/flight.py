@@ -19,6 +19,7 @@ from typing import TypeVar
 from af_hub.errors import AFError, Unavailable
 from af_hub.iam.endpoint import IAMClient, TokenAnswer
 from af_hub.tokens.lifetime import AccessToken
+from af_hub.tokens.purposes import Purpose
 from af_hub.tokens.store import Login, Store
 
 T = TypeVar("T")
@@ -30,14 +31,6 @@ MOST_THREADS = 256
 
 SECONDS = 30.0
 """For the IAM's answer."""
-
-
-@dataclass(frozen=True)
-class Purpose:
-    """What a token is for: its scopes, and the one who shall take it (anyone when empty)."""
-
-    scope: str
-    audience: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,14 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
-from af_hub.errors import AFError, ClaimsError, IAMAway, LoginRequired, Unavailable
+from af_hub.errors import AFError, ClaimsError, IAMAway, IAMRefused, LoginRequired, Unavailable
 from af_hub.iam.claims import Claims, read_claims
-from af_hub.iam.endpoint import IAMClient
+from af_hub.iam.endpoint import IAMClient, TokenAnswer
 from af_hub.tokens import metrics
-from af_hub.tokens.flight import Flight, Purpose, Threads, within
+from af_hub.tokens.flight import Flight, Threads, within
 from af_hub.tokens.health import Health
 from af_hub.tokens.lifetime import AccessToken, refresh_at
+from af_hub.tokens.purposes import Purpose
 from af_hub.tokens.records import Record
 from af_hub.tokens.store import Login, Store
 
@@ -78,6 +79,8 @@ class TokenKeeper:
         What sessions of an issuer's people get; its scopes must allow userinfo (``openid``).
     parallel
         Requests to one IAM, at one time; each has its own share, so that none waits for another that is slow.
+    sign
+        Makes the tokens of purposes that say ``by: hub``; there are none without it.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class TokenKeeper:
         session: Callable[[str], Purpose],
         clock: Callable[[], float] = time.time,
         parallel: int = PARALLEL,
+        sign: Callable[[Claims, Purpose], AccessToken] | None = None,
     ) -> None:
         self._store, self._clients, self._session, self._clock = store, clients, session, clock
         self._logins = store.logins()
@@ -97,7 +101,7 @@ class TokenKeeper:
         self._health: defaultdict[tuple[str, str], Health] = defaultdict(Health)
         self._asked_at: dict[str, float] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._parallel = parallel
+        self._parallel, self._sign = parallel, sign
         self._calls: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(parallel))
         self._threads = Threads()
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -322,7 +326,7 @@ class TokenKeeper:
         if fresh := self._fresh(username, purpose):
             return fresh
         try:
-            return await self._patiently(self._renewed(username, purpose), TOKEN_PATIENCE, username)
+            return await self._patiently(self._renewed(username, purpose), TOKEN_PATIENCE, username, purpose.by)
         except (LoginRequired, Unavailable):
             token = self._token(username, purpose)
             if token and token.seconds_left(self._clock()) > 0:
@@ -342,15 +346,67 @@ class TokenKeeper:
         """A fresh token: whoever held the lock before us may have brought it."""
         async with self._locks[username]:
             fresh = self._fresh(username, purpose)
-            return fresh if fresh and username not in self._interrupted else await self._refresh(username, purpose)
+            if fresh and (purpose.by != "refresh" or username not in self._interrupted):
+                return fresh
+            return await self._made(username, purpose)
 
-    async def _refresh(self, username: str, purpose: Purpose) -> AccessToken:
-        """A new token for ``purpose``; the caller holds the person's lock. What rotation brought is stored first."""
+    async def _made(self, username: str, purpose: Purpose) -> AccessToken:
+        """A new token in the purpose's way; the caller holds the person's lock."""
+        if purpose.by == "refresh":
+            return await self._refresh(username, purpose)
+        self._good_login(username)
+        if purpose.by == "exchange":
+            token = await self._exchange(username, purpose)
+        else:
+            token = self._signed(username, purpose)
+        self._narrow[username, purpose] = token
+        return token
+
+    def _signed(self, username: str, purpose: Purpose) -> AccessToken:
+        record = self.record(username)
+        if self._sign is None or record is None:
+            raise Unavailable("The hub signs no tokens here.")
+        metrics.SIGNED.labels(record.claims.issuer).inc()
+        return self._sign(record.claims, purpose)
+
+    async def _exchange(self, username: str, purpose: Purpose) -> AccessToken:
+        """Show the session's token, and take another for it."""
+        session = self._session_of(username)
+        shown = self._fresh(username, session) or await self._refresh(username, session)
+        try:
+            return await self._exchanged(username, shown, purpose)
+        except LoginRequired:
+            # The token that was shown was revoked; only a refresh tells whether the login still holds.
+            shown = await self._refresh(username, session)
+        return await self._exchanged(username, shown, purpose, just_given=True)
+
+    async def _exchanged(
+        self, username: str, shown: AccessToken, purpose: Purpose, just_given: bool = False
+    ) -> AccessToken:
+        async def call(client: IAMClient) -> TokenAnswer:
+            try:
+                with metrics.refresh(client.discovery.issuer, "exchange", "exchange"):
+                    return await client.exchange(shown.value, purpose.scope, purpose.audience)
+            except LoginRequired as error:
+                if just_given:
+                    raise IAMRefused("The IAM exchanges not even the token that it just gave.") from error
+                raise
+
+        answer = await self._ask(username, "exchange", call)
+        return AccessToken(answer.access_token, answer.issued_at, answer.expires_at)
+
+    def _good_login(self, username: str) -> Login:
+        """This user's login, if it is not over."""
         login = self._login(username)
         if not login.refresh_token:
             raise LoginRequired(login.why or LOGIN_OVER)
         if self._issuer(username) not in self._clients:  # an edit that may be taken back, so this ends nothing
             raise LoginRequired(UNKNOWN_ISSUER)
+        return login
+
+    async def _refresh(self, username: str, purpose: Purpose) -> AccessToken:
+        """A new token for ``purpose``; the caller holds the person's lock. What rotation brought is stored first."""
+        login = self._good_login(username)
         for_session = purpose == self._session_of(username)
         if not for_session and within(purpose.scope, login.scope) != " ".join(purpose.scope.split()):
             raise LoginRequired(NEW_SCOPES)
@@ -464,7 +520,9 @@ class TokenKeeper:
             self._changed.set()
         metrics.IAM_UP.labels(self._issuer(username)).set(1)
 
-    async def _patiently(self, work: Coroutine[Any, Any, T], seconds: float, username: str = "") -> T:
+    async def _patiently(
+        self, work: Coroutine[Any, Any, T], seconds: float, username: str = "", by: str = "refresh"
+    ) -> T:
         """What ``work`` brings, if it does so soon; it goes on in any case, also when whoever asked has gone.
 
         While many wait, that may take its time; when the IAM of ``username`` does not answer, it does not.
@@ -472,16 +530,20 @@ class TokenKeeper:
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._done)
-        health = self._token_health(username)
-        before, loop = health.failures(username), asyncio.get_running_loop()
+        watched = [self._token_health(username)]
+        if by == "exchange":  # which may need a refresh first
+            watched.append(self._health[self._issuer(username), by])
+        before, loop = [health.failures(username) for health in watched], asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while loop.time() < deadline:
-            events: set[asyncio.Future[Any]] = {task, self._bad_news.setdefault(health, loop.create_future())}
+            news = [self._bad_news.setdefault(health, loop.create_future()) for health in watched]
+            events: set[asyncio.Future[Any]] = {task, *news}
             await asyncio.wait(events, timeout=deadline - loop.time(), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            if username and health.failures(username) != before and (why := health.why(username)):
-                raise IAMAway(why)
+            for health, failures in zip(watched, before, strict=True):
+                if username and health.failures(username) != failures and (why := health.why(username)):
+                    raise IAMAway(why)
         raise IAMAway(f"The IAM takes more than {seconds:g} seconds now.")
 
     def _done(self, task: asyncio.Task[Any]) -> None:

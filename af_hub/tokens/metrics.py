@@ -19,6 +19,7 @@ REFRESHES = Counter(
     "Refreshes at the IAM, by what became of them",
     ["issuer", "purpose", "outcome"],
 )
+SIGNED = Counter("af_tokens_signed", "Tokens that the hub signed itself, by the IAM of the person", ["issuer"])
 FORCED_LOGINS = Counter(
     "af_forced_logins",
     "Logins that ended so that the person must log in again",
@@ -73,10 +74,10 @@ def request(issuer: str, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def refresh(issuer: str, purpose: str) -> Iterator[None]:
-    """Count and time one refresh, by what becomes of it."""
+def refresh(issuer: str, purpose: str, name: str = "refresh") -> Iterator[None]:
+    """Count and time one refresh, or exchange, by what becomes of it."""
     try:
-        with request(issuer, "refresh"):
+        with request(issuer, name):
             yield
     except BaseException as error:
         REFRESHES.labels(issuer, purpose, outcome_of(error)).inc()

@@ -13,7 +13,7 @@ import pytest
 from af_hub.condor import mapper
 from af_hub.condor.mapping import Person, compile_mapping, read_people
 from af_hub.errors import PolicyError
-from af_hub.iam.claims import Claims
+from af_hub.iam.claims import Claims, own_subject
 from af_hub.policy.decide import decide
 from af_hub.policy.load import load_policy, read_policy
 from af_hub.policy.model import Policy
@@ -87,6 +87,23 @@ def test_program_and_policy_agree_on_everybody() -> None:
                 payload = {"iss": person.issuer, "sub": person.subject, "wlcg.groups": list(some)}
                 expected = rights.condor.account if rights.condor else None
                 assert mapper.map_account(table, payload) == expected, (person, some)
+
+
+@pytest.mark.parametrize("by", ["hub", "refresh"])
+def test_tokens_that_the_hub_signs_are_mapped_where_the_policy_has_it_sign_them(by: str) -> None:
+    """The pair stands for that of the IAM; groups have their prefix already."""
+    text = (
+        "facility: {name: a, contact: b, hub: 'https://hub.test/'}\n"
+        f"issuers: [{{issuer: '{ISSUER}', groups_prefix: /cms}}]\ntokens: {{condor: {{by: {by}}}}}\n"
+        f"images: {{}}\nsizes: {{}}\nrules:\n  - {CMS}\n"
+    )
+    table = json.loads(compile_mapping(read_policy(text, "facility.yaml", {}), [ADA], NOW).table)
+    own = {"iss": "https://hub.test/hub/api/af/issuer", "sub": own_subject(ISSUER, "s-ada")}
+    account = "u-cms-ada" if by == "hub" else None
+    assert mapper.map_account(table, {**own, "wlcg.groups": ["/cms/itcms"]}) == account
+    for wrong in {**own, "sub": "s-ada"}, {**own, "iss": ISSUER}, {**own, "sub": own_subject(ISSUER, "s-bob")}:
+        assert mapper.map_account(table, {**wrong, "wlcg.groups": ["/cms/itcms"]}) is None
+    assert mapper.map_account(table, {**own, "wlcg.groups": ["/itcms"]}) is None
 
 
 def test_groups_of_an_issuer_have_its_prefix_at_the_access_point() -> None:

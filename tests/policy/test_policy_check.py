@@ -175,6 +175,16 @@ CMS = {"issuer": "https://cms.test/", "name": "cms", "client_id": "a"}
             id="an unknown way",
         ),
         pytest.param(
+            {"facility": {"name": "T", "contact": "t@af-hub.test"}, "tokens": {"storage": {"by": "hub"}}},
+            r"tokens\.storage\.by: found 'hub', but not where the hub is; add `hub: https://\.\.\.` to `facility`",
+            id="a signature of nobody",
+        ),
+        pytest.param(
+            {"tokens": {"storage": {"lifetime": "2 d"}}},
+            r"tokens\.storage\.lifetime: found 172800, wanted at most 86400; write a smaller number",
+            id="a token that lives too long",
+        ),
+        pytest.param(
             {"tokens": {"condor": {"scopes": ["a b"]}}},
             r"tokens\.condor\.scopes\[0\]: found 'a b', wanted one scope",
             id="two scopes in one",

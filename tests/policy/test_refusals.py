@@ -141,6 +141,7 @@ def test_purposes_of_an_issuer_are_the_facility_s_where_it_says_nothing():
     own = {"condor": {"by": "exchange"}, "storage": {"by": "hub", "audience": "x"}}
     found = policy(
         issuers=[TWO[0], {**TWO[1], "tokens": own}],
+        facility={"name": "T", "contact": "t@af-hub.test", "hub": "https://hub.af-hub.test/"},
         tokens={"condor": {"scopes": ["condor:/READ"], "lifetime": "5 min"}, "session": {"scopes": ["openid"]}},
     )
     cms, icsc = found.tokens_of(CMS), found.tokens_of(ICSC)
