@@ -12,7 +12,21 @@ from typing import Literal
 from aiohttp import web
 
 Kind = Literal[
-    "down", "busy", "slow", "gone", "silent", "drip", "crash", "html", "cut", "list", "huge", "refuses", "other issuer"
+    "down",
+    "busy",
+    "slow",
+    "gone",
+    "silent",
+    "drip",
+    "crash",
+    "echo",
+    "tells",
+    "html",
+    "cut",
+    "list",
+    "huge",
+    "refuses",
+    "other issuer",
 ]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -38,6 +52,8 @@ KINDS: dict[Kind, str] = {
     "silent": "takes the request and never answers",
     "drip": "an answer that comes byte by byte and has no end",
     "crash": "500 and an HTML page with a traceback",
+    "echo": "500 and an HTML page that repeats the whole request, as debug pages of frameworks do",
+    "tells": "400 and the JSON of RFC 6749, whose invalid_grant repeats what was sent, as INDIGO IAM repeats refresh tokens",
     "html": "200 and the page of a captive portal",
     "cut": "the right answer, but only half of it",
     "list": "JSON that is no object",
@@ -87,6 +103,15 @@ async def misbehave(kind: Kind, request: web.Request, handler: Handler, released
         case "crash":
             page = "<html><body><pre>Traceback (most recent call last):\n  NullPointerException</pre></body></html>"
             return web.Response(text=page, status=500, content_type="text/html")
+        case "echo":
+            said = f"{request.method} {request.path_qs}\n{dict(request.headers)}\n\n{await request.text()}"
+            return web.Response(
+                text=f"<html><body><pre>{said}</pre></body></html>", status=500, content_type="text/html"
+            )
+        case "tells":
+            sent = [request.headers.get("Authorization", ""), await request.text()]
+            body = {"error": "invalid_grant", "error_description": f"Invalid refresh token: {' '.join(sent)}"}
+            return web.json_response(body, status=400)
         case "html":
             return web.Response(
                 text="<html><body>Welcome to the hotel's network</body></html>", content_type="text/html"
