@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import jwt
 import pytest
 import yaml
 
-from af_hub.testing.browser import message_of, xsrf_headers
+from af_hub.iam.claims import own_subject
+from af_hub.testing.browser import hub_token, message_of, xsrf_headers
 from af_hub.testing.hub import CONFIG, FACILITY, HubPlan, RealHub, find_traefik, nowhere
 from af_hub.testing.iam import DemoIAM, in_thread
 from af_hub.testing.iam_oauth import DemoClient
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 NAMES = {"cms": "CMS IAM", "icsc": "ICSC IAM"}
+STORAGE = {
+    "cms": {"by": "exchange", "scopes": ["storage.read:/cms"], "audience": "https://store.test"},
+    "icsc": {"by": "hub", "scopes": ["storage.read:/icsc", "wlcg.groups"], "lifetime": "20 min"},
+}
 EXTRA = """
 c.JupyterHub.cleanup_servers = True
 c.IAMAuthenticator.revoke_at_logout = True
@@ -46,6 +52,7 @@ def iams() -> dict[str, DemoIAM]:
             [
                 DemoUser("ada", f"sub-ada-{name}", "Ada", "ada@af-hub.test", ("/icsc", "/cms/itcms")),
                 DemoUser(name + "-bob", f"sub-bob-{name}", "Bob", "bob@af-hub.test", ("/icsc",)),
+                DemoUser(name + "-carl", f"sub-carl-{name}", "Carl", "carl@af-hub.test", ("/cms/itcms",)),
                 DemoUser(name + "-boss", f"sub-boss-{name}", "Boss", "boss@af-hub.test", ("/af/admins",)),
             ],
             [],
@@ -75,6 +82,16 @@ class Two:
         ticket = page.text.partition('name="ticket" value="')[2].partition('"')[0]
         return browser, browser.post(page.url.join("/login"), data={"ticket": ticket, "user": username})
 
+    def api(self, username: str) -> httpx.Client:
+        """The hub's REST API, with a token of this user, who signs in."""
+        browser, _ = self.sign_in(username.partition("-")[0], username)
+        return self.hub.api(hub_token(browser, username))
+
+    @property
+    def controller(self) -> httpx.Client:
+        """... with the controller's token."""
+        return self.hub.api(self.hub.controller_token)
+
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
@@ -92,6 +109,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
                 "discovery": iam.discovery,
                 "client_id": f"hub-at-{name}",
                 "client_secret_file": str(folder / "hub" / "iam_client_secret"),
+                "tokens": {"storage": STORAGE[name]},
             }
             for name, iam in running.items()
         ]
@@ -122,6 +140,81 @@ def test_each_comes_by_their_own_and_a_name_stays_with_whom_it_was_first(two: Tw
     two.sign_in("cms", "ada")
     _, page = two.sign_in("icsc", "ada")
     assert page.status_code == 403 and "belongs to somebody else" in message_of(page.text)
+
+
+def test_what_reads_data_comes_by_exchange_or_is_signed_by_the_hub(two: Two) -> None:
+    carl = two.api("cms-carl")
+    exchanged = carl.get("/af/token", params={"purpose": "storage"}).json()
+    claims = two.iams["cms"].verified(exchanged["access_token"])
+    assert (claims["scope"], claims["aud"], claims["sub"]) == (
+        "storage.read:/cms",
+        "https://store.test",
+        "sub-carl-cms",
+    )
+    assert exchanged["issuer"] == two.iams["cms"].issuer and "token-exchange" in two.iams["cms"].asked
+    assert two.controller.post("/af/token/storage", json={"username": "cms-carl"}).json() == exchanged
+
+    two.sign_in("icsc", "icsc-carl")
+    two.iams["icsc"].asked.clear()
+    signed = two.controller.post("/af/token/storage", json={"username": "icsc-carl"}).json()
+    found = httpx.get(f"{signed['issuer']}/.well-known/openid-configuration").json()
+    assert found["issuer"] == signed["issuer"] == f"{two.hub.url}hub/api/af/issuer"
+    keys = httpx.get(found["jwks_uri"])
+    assert "max-age" in keys.headers["Cache-Control"] and "d" not in keys.json()["keys"][0]
+    claims = jwt.decode(
+        signed["access_token"], jwt.PyJWK(keys.json()["keys"][0]), audience="https://wlcg.cern.ch/jwt/v1/any"
+    )
+    assert claims["sub"] == own_subject(two.iams["icsc"].issuer, "sub-carl-icsc") and claims["wlcg.ver"] == "1.0"
+    assert claims["wlcg.groups"] == ["/cms/itcms"] and claims["exp"] - claims["iat"] == 1200
+    assert claims["scope"] == "storage.read:/icsc wlcg.groups" and "refresh_token" not in two.iams["icsc"].asked
+
+    log = (two.hub.plan.folder / "hub.log").read_text()
+    assert f"signed a token for icsc-carl (sub sub-carl-icsc at {two.iams['icsc'].issuer}): jti {claims['jti']}" in log
+    assert "GET /hub/api/af/token for storage by user cms-carl" in log and "eyJ" not in log
+    keys_file = two.hub.plan.folder / "issuer-keys.json"
+    assert keys_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_who_one_is(two: Two) -> None:
+    found = two.api("icsc-carl").get("/af/me").json()
+    assert (found["username"], found["issuer"], found["issuer_name"]) == ("icsc-carl", two.iams["icsc"].issuer, "icsc")
+    assert found["groups"] == ["/cms/itcms"] and found["logged_in"] is True and found["banner"] == ""
+    assert found["rights"]["condor"] == {"account": "u-cms-icsc-carl", "accounting_group": "cms.itcms"}
+    assert found["rights"]["login"] is True and found["rights"]["limits"]["memory"] == 32 * 2**30
+    assert [one["text"] for one in found["announcements"]] == ["The cooling is served on Friday."]
+    assert (
+        two.controller.get("/af/me").status_code == 403
+        and httpx.get(two.hub.plan.api_url + "/af/me").status_code == 403
+    )
+
+
+def test_what_the_endpoint_says_when_nothing_is_valid(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    iam = two.iams["cms"]
+    monkeypatch.setattr(iam, "lifetime", 2)
+    carl, bob = two.api("cms-carl"), two.api("cms-bob")
+    iam.revoke("cms-carl")
+    assert comes_true(lambda: carl.get("/af/token").status_code == 401, 10)
+    ended = two.controller.post("/af/token/storage", json={"username": "cms-carl"})
+    assert ended.status_code == 401 and "log in again" in ended.json()["message"]
+    me = carl.get("/af/me").json()
+    assert me["logged_in"] is False and "log in again" in me["banner"] and me["rights"]["login"] is True
+
+    monkeypatch.setattr(iam, "down", True)
+    assert comes_true(lambda: bob.get("/af/token").status_code == 503, 10)
+    assert two.controller.post("/af/token/storage", json={"username": "cms-bob"}).status_code == 503
+    assert bob.get("/af/me").json()["logged_in"] is True
+    monkeypatch.undo()
+    assert comes_true(lambda: bob.get("/af/token").status_code == 200, 20)
+
+
+def test_who_asks_too_often_is_told_when_to_come_again(two: Two) -> None:
+    carl, bob = two.api("icsc-carl"), two.api("icsc-bob")
+    answers = [carl.get("/af/me") for _ in range(75)]
+    last = answers[-1]
+    assert answers[0].status_code == 200 and last.status_code == 429
+    assert int(last.headers["Retry-After"]) >= 1 and "Ask again in" in last.json()["message"]
+    assert bob.get("/af/me").status_code == 200
+    assert two.controller.get("/af/people/icsc-carl").status_code == 200
 
 
 def test_answer_of_one_counts_for_no_login_at_another(two: Two) -> None:
