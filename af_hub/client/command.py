@@ -25,6 +25,7 @@ from typing import Any, TextIO
 
 from af_hub.client.hub import POOL_KEYS, Hub
 from af_hub.client.logins import HubLogin, Logins, login_file, mark_of, read_address, session_login
+from af_hub.client.whoami import describe_person
 from af_hub.client.wlcg import place_to_write, write_token
 from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
 
@@ -116,17 +117,15 @@ def whoami(options: argparse.Namespace, terminal: Terminal) -> None:
     name = found.get("username") or found.get("name") or ""
     if not name:
         raise Unavailable(f"{login.hub} does not say who you are.")
-    lines = [f"{name} at {login.hub}"]
-    if groups := found.get("groups"):
-        lines.append(f"groups: {', '.join(map(str, groups))}")
-    if login.expires_at is not None:
-        lines.append(f"token ends: {time.strftime('%a %d %b %H:%M', time.localtime(login.expires_at))}")
-    if banner := found.get("banner"):
-        lines.append(str(banner))
     hidden = {"kind", "token_id", "session_id", "name", "username", "groups"}
     kept = {key: value for key, value in found.items() if key not in hidden}
     terminal.say(
-        "\n".join(lines), hub=login.hub, username=name, groups=groups or [], expires_at=login.expires_at, about=kept
+        describe_person(found, login.hub, login.expires_at),
+        hub=login.hub,
+        username=name,
+        groups=found.get("groups") or [],
+        expires_at=login.expires_at,
+        about=kept,
     )
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from af_hub.client.command import FAILED, NO, NOT_LOGGED_IN, OK, Terminal, run
 from af_hub.client.logins import HubLogin, Logins, read_address
+from af_hub.client.whoami import describe_person
 from af_hub.client.wlcg import find_token, place_to_write, read_token, token_places
 from af_hub.errors import LoginRequired, Unavailable
 
@@ -144,6 +145,73 @@ def test_whoami_token_and_logout(hub: ScriptedHub, laptop: Laptop) -> None:
     assert status == OK and ("DELETE", "users/ada/tokens/a7", "token hub-token", None) in hub.asked
     assert not laptop.token_file.exists() and "hub-token" not in laptop.logins.read_text()
     assert laptop.af("token")[0] == NOT_LOGGED_IN
+
+
+ME = {
+    "username": "ada",
+    "name": "Ada Muon",
+    "issuer_name": "cms",
+    "groups": ["/cms/itcms"],
+    "rights": {
+        "refusal": "",
+        "images": ["python"],
+        "sizes": ["small"],
+        "sites": ["T2_A"],
+        "condor": {"account": "u-cms-ada", "accounting_group": "cms.itcms"},
+        "admin": True,
+    },
+    "logged_in": True,
+    "login_ends_at": 1795251600.0,
+    "banner": "Your login ends soon.",
+    "announcements": [{"text": "Cooling is served.", "level": "info"}],
+}
+
+
+@pytest.mark.parametrize(
+    "found, lines",
+    [
+        pytest.param(
+            ME,
+            [
+                "ada at https://h/, by cms",
+                "groups: /cms/itcms",
+                "images: python",
+                "sizes: small",
+                "sites: T2_A",
+                "HTCondor account: u-cms-ada, charged to cms.itcms",
+                "an administrator of the hub",
+                "login ends: ",
+                "token of the hub ends: ",
+                "Your login ends soon.",
+                "Cooling is served.",
+            ],
+            id="everything",
+        ),
+        pytest.param({"name": "ada"}, ["ada at https://h/", "token of the hub ends: "], id="a hub that says little"),
+        pytest.param(
+            {"name": "ada", "rights": [], "groups": "x", "announcements": {"a": 1}, "login_ends_at": "soon"},
+            ["ada at https://h/", "groups: x", "token of the hub ends: "],
+            id="nonsense",
+        ),
+        pytest.param(
+            {**ME, "rights": {"refusal": "You left."}, "logged_in": False, "banner": "", "announcements": []},
+            ["ada at https://h/, by cms", "groups: /cms/itcms", "You left.", "token of the hub ends: "],
+            id="no longer let in",
+        ),
+    ],
+)
+def test_what_whoami_prints(found: dict[str, Any], lines: list[str]) -> None:
+    told = describe_person(found, "https://h/", 1795255200.0).split("\n")
+    assert len(told) == len(lines) and all(one.startswith(line) for one, line in zip(told, lines, strict=True)), told
+
+
+def test_token_for_a_purpose(hub: ScriptedHub, laptop: Laptop) -> None:
+    laptop.af("login", hub.url, "--no-file")
+    hub.answers["GET", "af/token?purpose=storage"] = [(200, {**TOKEN, "access_token": "ey.other"})]
+    assert laptop.af("token", "--purpose", "storage")[1] == "ey.other\n"
+    hub.answers["GET", "af/token"] = [(429, {"message": "You ask too often. Ask again in 3 seconds."})]
+    status, _, err = laptop.af("token")
+    assert status == FAILED and "3 seconds" in err
 
 
 def test_logout_leaves_the_token_of_somebody_else(hub: ScriptedHub, laptop: Laptop) -> None:
