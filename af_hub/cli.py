@@ -1,7 +1,7 @@
 """``af-hub``: what an administrator types. Each command imports what it needs when it runs, so that ``--help`` is quick.
 
 Exit status: 0 yes or done, 1 it failed, 2 mistyped, 3 no (``explain``: the login is refused; ``check policy``: the file has mistakes;
-``check site``: the site is shared), 130 interrupted.
+``check site``: the site is shared; ``mapfile``: too many would lose their account), 130 interrupted.
 """
 
 import json
@@ -13,19 +13,11 @@ from typing import TextIO
 
 import click
 
+from af_hub.cli_options import CHECKOUT, NO, facility_option
+from af_hub.cli_pool import mapfile, negotiator
 from af_hub.errors import AFError, PolicyError
 
-NO = 3
 INTERRUPTED = 130
-CHECKOUT = Path(__file__).resolve().parents[1]
-
-facility_option = click.option(
-    "--facility",
-    "facility_file",
-    type=click.Path(path_type=Path),
-    default=lambda: os.environ.get("AF_FACILITY_FILE", CHECKOUT / "hub_config" / "facility.yaml"),
-    help="The policy; AF_FACILITY_FILE, else the checkout's hub_config/facility.yaml.",
-)
 
 
 with_parent_option = click.option(
@@ -156,19 +148,6 @@ def schema() -> None:
     from af_hub.policy.schema import schema as made
 
     click.echo(made(), nl=False)
-
-
-@main.command()
-@facility_option
-def negotiator(facility_file: Path) -> None:
-    """HTCondor's settings for the policy's accounting groups.
-
-    For a central manager without `python -m af_hub.condor.watch --tell negotiator`, which keeps them.
-    """
-    from af_hub.condor.negotiator import describe_groups
-    from af_hub.policy.load import load_policy
-
-    click.echo(describe_groups(load_policy(facility_file, lenient=True)), nl=False)
 
 
 @check.command("site")
@@ -337,6 +316,10 @@ def demo_check(json_file: Path | None, keep: bool, with_parent: bool) -> None:
     if json_file:
         json_file.write_text(json.dumps([hop.as_dict() for hop in hops], indent=1) + "\n")
     sys.exit(0 if all(hop.ok for hop in hops) else 1)
+
+
+for command in (mapfile, negotiator):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

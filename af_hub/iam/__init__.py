@@ -1,4 +1,4 @@
 """What the IAM says about a person, and how to talk to it.
 
-Read in this order: claims, idtoken and device (pure), http, discovery, endpoint.
+Read in this order: claims, idtoken and device (pure), http, discovery, endpoint, scim.
 """
