@@ -21,6 +21,8 @@ Requests have ``parent`` (who asks; this process ends with that one), ``op``, ``
     ``constraint``, ``projection`` → ``{"ads"}``
 ``run``
     ``description`` of one job, ``folder``, where its files are, and ``seconds`` → ``{"said", "complained"}``, what it printed
+``keep_token``
+    ``job_token``, which the access point shall give to jobs of whoever asks → ``{}``
 """
 
 from __future__ import annotations
@@ -37,10 +39,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from af_hub.condor.jobstatus import JobState, job_state
+from af_hub.condor.jobtoken import SERVICE, credd_address
 from af_hub.condor.why import hung_up, shorten, why_failed
 from af_hub.session.processes import die_with
 
 if TYPE_CHECKING:
+    import classad2
     import htcondor2
 
 CONNECT_SECONDS = 3
@@ -177,13 +181,40 @@ def slots(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"ads": [simple(ad) for ad in ads]}
 
 
+def keep_token(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave a token at the access point, for the jobs of whoever asks."""
+    import classad2
+    import htcondor2
+
+    schedd = locate_schedd(request)
+    place = {"MyAddress": credd_address(schedd["MyAddress"]), "Name": schedd["Name"]}
+    try:
+        credd = htcondor2.Credd(classad2.ClassAd(place))
+        credd.add_user_service_cred(htcondor2.CredType.OAuth, request["job_token"].encode(), SERVICE)
+    except htcondor2.HTCondorException as error:
+        # It says "Communication error" of nearly everything; the answer to a question says whether the access point is there.
+        htcondor2.Schedd(schedd).query("False", projection=["ClusterId"])
+        raise Failed(
+            "unavailable",
+            f"the access point takes no tokens for jobs now ({shorten(str(error))} from its condor_credd)",
+        ) from error
+    return {}
+
+
 def find_schedd(request: Mapping[str, Any]) -> htcondor2.Schedd:
     """The access point, by its name in the collector."""
     import htcondor2
 
+    return htcondor2.Schedd(locate_schedd(request))
+
+
+def locate_schedd(request: Mapping[str, Any]) -> classad2.ClassAd:
+    """Where the access point is."""
+    import htcondor2
+
     collector = htcondor2.Collector(request["collector"])
     try:
-        return htcondor2.Schedd(collector.locate(htcondor2.DaemonType.Schedd, request["schedd"]))
+        return collector.locate(htcondor2.DaemonType.Schedd, request["schedd"])
     except htcondor2.HTCondorException as error:
         if "communication" in str(error):
             raise
@@ -244,6 +275,7 @@ OPERATIONS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "history": history,
     "slots": slots,
     "run": run,
+    "keep_token": keep_token,
 }
 
 

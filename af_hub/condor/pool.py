@@ -29,6 +29,7 @@ from af_hub.condor.ads import (
     read_slots,
     these_jobs,
 )
+from af_hub.condor.jobtoken import OWNER_ATTRIBUTES, WAITING_OR_RUNNING, Owner, read_owners
 from af_hub.condor.why import Ending, one_line, read_ending
 from af_hub.errors import PoolAway, Refused
 from af_hub.files import write_private
@@ -113,6 +114,23 @@ class CondorPool:
                 f"HTCondor does not let you remove {denied} job{'s' if denied > 1 else ''}, which another account than yours owns"
             )
         return int(found["removed"])
+
+    async def keep_token(self, token: str, job_token: str) -> None:
+        """Leave ``job_token`` at the access point, for the jobs of the token's owner that ask for it (:mod:`af_hub.condor.jobtoken`).
+
+        Raises
+        ------
+        Refused
+            When the access point does not take the token.
+        PoolAway
+            When there was no answer in time, or nothing there that keeps tokens.
+        """
+        with tempfile.TemporaryDirectory(prefix="af-hub-condor-", dir=self.scratch) as private:
+            await self._call(Path(private), {"op": "keep_token", "job_token": job_token}, token=token)
+
+    async def token_owners(self, reader_token_file: Path) -> frozenset[Owner]:
+        """Who has jobs that ask for a token and have not ended."""
+        return read_owners(await self.query(reader_token_file, WAITING_OR_RUNNING, OWNER_ATTRIBUTES))
 
     async def run(self, credential: str, description: str, files: Mapping[str, bytes], seconds: float) -> str:
         """Submit one job, wait for its end, and return what it printed; nothing of it is left in the queue.

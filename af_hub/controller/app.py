@@ -13,6 +13,7 @@ import uvicorn
 from jupyterhub.services.auth import HubOAuth
 
 from af_hub.controller import dashboard
+from af_hub.controller.batch import BatchTokens
 from af_hub.controller.condor import CondorPools
 from af_hub.controller.hub import Hub
 from af_hub.controller.jobagent import JobAgents
@@ -60,6 +61,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             login=login,
             agents=agents,
             reconciler=reconciler,
+            batch=BatchTokens(hub, pool, policy),
             user_ca=user_ca,
             state=settings.state,
             policy=policy,
@@ -104,6 +106,7 @@ async def serve(settings: Settings, listener: socket.socket, ready_fd: int | Non
         loops = [
             asyncio.create_task(parts.reconciler.keep_matching()),
             asyncio.create_task(parts.reconciler.keep_hastening()),
+            asyncio.create_task(parts.batch.keep_fresh()),
             asyncio.create_task(keep_current(parts.policy)),
         ]
         try:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from af_hub.condor.ads import DaskJob, SiteSlots, these_jobs
 from af_hub.condor.jobstatus import JobState
+from af_hub.condor.jobtoken import Owner
 from af_hub.condor.pool import CondorPool
 from af_hub.condor.submit import JobDescription, describe_job
 from af_hub.condor.why import Ending
@@ -57,6 +58,14 @@ class CondorPools:
     async def slots(self, pool: str) -> Mapping[str, SiteSlots]:
         """What each site has."""
         return await self._pool(pool).slots(self._reader_token_file)
+
+    async def keep_token(self, pool: str, credential: Credential, job_token: str) -> None:
+        """Leave a token at the access point, for the jobs of the credential's owner."""
+        await self._pool(pool).keep_token(credential.token, job_token)
+
+    async def token_owners(self, pool: str) -> frozenset[Owner]:
+        """Who has jobs that ask for a token and have not ended."""
+        return await self._pool(pool).token_owners(self._reader_token_file)
 
     def _pool(self, name: str) -> CondorPool:
         pool = self._policy.current().pools.get(name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from af_hub.controller.batch import BatchTokens
 from af_hub.controller.hub import Hub
 from af_hub.controller.jobagent import JobAgents
 from af_hub.controller.keys import UserCA
@@ -37,6 +38,7 @@ class Parts:
     login: Login
     agents: JobAgents
     reconciler: Reconciler
+    batch: BatchTokens
     user_ca: UserCA
     state: Path
     policy: PolicyFile

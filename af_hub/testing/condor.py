@@ -108,6 +108,11 @@ class RealPool:
         """Account to accounting group, as the access point reads it at :meth:`reconfig`."""
         return self.folder / "mapping/accounting.map"
 
+    @property
+    def credentials(self) -> Path:
+        """Where the access point keeps the tokens of people's jobs."""
+        return self.folder / ACCESS / "credentials"
+
     def start(self) -> "RealPool":
         """Start everything and wait until the sites offer slots.
 
@@ -239,6 +244,7 @@ class RealPool:
         variables = {
             "AF_SITE": site,
             "AF_UPDATE_INTERVAL": "2",
+            "AF_TOKEN_INTERVAL": "2",
             "AF_JOB_ENVIRONMENT": describe_environment(self.worker_environment),
             "NUM_CPUS": str(self.cpus),
             "MEMORY": str(self.memory),

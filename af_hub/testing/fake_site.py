@@ -18,6 +18,7 @@ from aiohttp import WSMsgType, web
 
 from af_hub.condor.ads import NodeSlot, SiteSlots
 from af_hub.condor.jobstatus import JobState
+from af_hub.condor.jobtoken import Owner
 from af_hub.condor.why import Ending
 from af_hub.controller.pool import Credential, Order
 from af_hub.controller.states import Role
@@ -178,6 +179,8 @@ class FakeSite:
         What each site has.
     endings
         What the history says about jobs that are gone.
+    wanting
+        Whose batch jobs ask for a token, by pool; ``brought`` is what came of it, ``credd_down`` that it cannot come.
     """
 
     unreachable: bool = False
@@ -190,6 +193,9 @@ class FakeSite:
     trouble: str = ""
     room: dict[str, tuple[NodeSlot, ...]] = field(default_factory=_two_sites)
     endings: dict[str, Ending] = field(default_factory=dict)
+    wanting: dict[str, set[Owner]] = field(default_factory=dict)
+    brought: list[tuple[str, str, str]] = field(default_factory=list)
+    credd_down: bool = False
     agents: dict[str, FakeJobAgent] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
     queue: dict[str, Queued] = field(default_factory=dict)
@@ -214,6 +220,18 @@ class FakeSite:
         for queued in self.queue.values():
             found.setdefault(queued.order.cluster, []).append(queued.job)
         return found
+
+    async def keep_token(self, pool: str, credential: Credential, job_token: str) -> None:
+        """As :meth:`af_hub.controller.batch.TokenPools.keep_token`."""
+        self._reach()
+        if self.credd_down:
+            raise PoolAway("the access point takes no tokens for jobs now")
+        self.brought.append((pool, credential.token, job_token))
+
+    async def token_owners(self, pool: str) -> frozenset[Owner]:
+        """As :meth:`af_hub.controller.batch.TokenPools.token_owners`."""
+        self._reach()
+        return frozenset(self.wanting.get(pool, ()))
 
     async def submit(self, pool: str, order: Order, credential: Credential) -> Sequence[Job]:
         """As :meth:`af_hub.controller.pool.JobPool.submit`."""

@@ -42,6 +42,9 @@ def secret(condor_pool: RealPool) -> Path:
         pytest.param({"universe": "scheduler"}, "yes", "vanilla", id="scheduler universe"),
         pytest.param({"My.JobUniverse": "12"}, "yes", "", id="universe by attribute"),
         pytest.param({"+Owner": '"u-cms-cms-colleague"'}, "yes", "owner", id="another's name"),
+        pytest.param(
+            {"+OAuthServicesNeeded": '"../u-cms-cms-colleague/iam"'}, "yes", "called iam", id="another's token"
+        ),
     ],
 )
 def test_submits_that_are_refused(
@@ -66,6 +69,17 @@ def test_submits_that_claim_to_be_another(client: Callable[..., Client], wanted:
     if "refused" not in found:
         assert "colleague" not in json.dumps(found) and found["AuthTokenSubject"] != "another"
         assert found["AccountingGroup"] == "cms.itcms.u-cms-cms-analyst"
+
+
+@pytest.mark.parametrize("first", ['"iam"', "undefined"])
+async def test_what_asks_for_a_token_is_no_expression(
+    client: Callable[..., Client], condor_pool: RealPool, first: str
+) -> None:
+    """It would be another one when the token is given."""
+    wish = f'ifThenElse(JobStatus == 5, {first}, "../u-cms-cms-colleague/iam")'
+    ad = client("cms-analyst").attack("submit_only", json.dumps({"+OAuthServicesNeeded": wish}))
+    job = f"{ad['ClusterId']}.{ad['ProcId']}"
+    assert condor_pool.tool("condor_q", "-all", job, "-af:r", "OAuthServicesNeeded").strip() == first
 
 
 @pytest.mark.parametrize(
@@ -157,6 +171,7 @@ EDITS = [
     ("JobUniverse", "12"),
     ("JobUniverse", "7"),
     ("AcctGroup", '"atlas"'),
+    ("OAuthServicesNeeded", '"../u-cms-cms-colleague/iam"'),
     ("AcctGroupUser", '"u-cms-cms-colleague"'),
     ("AccountingGroup", '"atlas.u-cms-cms-colleague"'),
     ("Owner", '"u-cms-cms-colleague"'),

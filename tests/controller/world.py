@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 from jupyterhub.services.auth import HubOAuth
 
+from af_hub.controller.batch import BatchTokens
 from af_hub.controller.hub import Hub
 from af_hub.controller.jobagent import JobAgents
 from af_hub.controller.keys import UserCA
@@ -36,7 +37,7 @@ images:
   python-analysis: {title: Analysis, environment: /images/python-analysis}
   python-base: {title: Base, environment: /images/python-base}
 sizes: {small: {title: Small, cpus: 1, memory: 2GiB}}
-pools: {main: {collector: "c:9618", schedd: s, audience: a, ca_file: /ca.pem}}
+pools: {main: {collector: "c:9618", schedd: s, audience: a, ca_file: /ca.pem, job_tokens: true}}
 sites:
   T2_A: {title: "Tier-2 A", pool: main, cache: a}
   T2_B: {title: "Tier-2 B", pool: main}
@@ -95,6 +96,7 @@ class World:
             login=Login(hub, oauth, PREFIX, secure=False),
             agents=agents,
             reconciler=loop,
+            batch=BatchTokens(hub, self.site, policy, self.clock),
             user_ca=user_ca,
             state=state,
             policy=policy,
