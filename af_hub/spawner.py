@@ -22,11 +22,12 @@ from jupyterhub.spawner import Spawner, SpawnException
 from jupyterhub.utils import maybe_future, random_port, url_path_join, wait_for_http_server
 from traitlets import Dict, Float, Unicode, default
 
-from af_hub.errors import AFError, ChoiceRefused, LoginRequired
+from af_hub.errors import AFError, ChoiceRefused, LoginRequired, PolicyError
 from af_hub.files import open_log, write_private
 from af_hub.policy.decide import Rights
-from af_hub.policy.model import Policy
+from af_hub.policy.model import Cache, Policy
 from af_hub.session import fragments
+from af_hub.session.authorities import authority_files
 from af_hub.session.folders import make_home, new_session_folder, safe_name, write_files
 from af_hub.session.fragments import SessionFragment
 from af_hub.session.machine import describe_size, free_now
@@ -377,9 +378,18 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             fragments.token_fragment(folder),
             fragments.dask_fragment(folder, self.controller_url, rights.sites),
             *([fragments.condor_fragment(policy.pools[pools.pop()])] if rights.condor and len(pools) == 1 else []),
-            *([xrootd_fragment(folder, policy.caches[cache].url, signpost=True)] if cache else []),
+            *([self._data_fragment(folder, policy.caches[cache])] if cache else []),
             *([datasets_fragment(self.datasets)] if self.datasets else []),
         )
+
+    def _data_fragment(self, folder: str, cache: Cache) -> SessionFragment:
+        """The way to data; without its authority when that cannot be read, since much can be done without data."""
+        authorities: dict[str, str] = {}
+        try:
+            authorities = authority_files(Path(cache.ca_file).read_bytes()) if cache.ca_file else {}
+        except (PolicyError, OSError) as error:
+            self.log.error("no session can trust the cache %s (caches.*.ca_file %s): %s", cache.url, cache.ca_file, error)
+        return xrootd_fragment(folder, cache.url, signpost=True, authorities=authorities)
 
     def _python_of(self, options: SessionOptions) -> Path:
         environment = options.image.environment

@@ -188,7 +188,8 @@ def read_canary(url: str) -> Reading:
     try:
         status, head = file.read(0, 4, timeout=READ_SECONDS)
         _, about = file.stat(timeout=READ_SECONDS)
-        server, size = file.get_property("DataServer"), about.size if about else 0
+        # Without the name under which the signpost has clients log in.
+        server, size = file.get_property("DataServer").rpartition("@")[2], about.size if about else 0
     finally:
         file.close(timeout=READ_SECONDS)
     return Reading(url, server, size, complaint=judge_head(status.ok, status.message.strip(), head))

@@ -172,7 +172,7 @@ async def run(config: AgentConfig, ready_fd: int | None, signpost: socket.socket
     freshness, first = Freshness(), asyncio.Event()
     async with (
         aiohttp.ClientSession() as http,
-        open_signpost(config.cache, signpost) if signpost else nullcontext(),
+        open_signpost(config.cache, signpost, lambda: str(config.folder / TOKEN_FILE)) if signpost else nullcontext(),
     ):
         controller = Controller(http, config.controller_url, config.hub_token)
         attachments = Attachments(config.folder / "clusters", controller.credentials, open_bridge)

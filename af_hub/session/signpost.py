@@ -5,6 +5,10 @@ has a signpost on its loopback, which XROOT_PROXY names: a redirector that speak
 sends the client to the cache while that answers, else to the file's origin. A client whose server fails comes back here by itself,
 also in the middle of a file, and says which servers it has tried. No file's content passes here.
 
+A client shows its token at the login and never again on that connection, so that with short tokens everything would be refused after an
+hour. Here each opening is sent to a name at the server (``t5f3a21c@cache``) that changes with the token file: XRootD's client has a
+connection for each such name, and a new one logs in with the new token. Files that are open are read on over the old one.
+
 Promises: an answer within :data:`PROBE_SECONDS`; whatever a client sends, its connection alone suffers. Leaves everything but opening
 to XRootD's own configuration (:mod:`af_hub.session.xrootd`).
 
@@ -22,6 +26,7 @@ from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from af_hub.session.probes import ANSWER, HELLO, LOAD_BALANCER, is_welcome
@@ -29,6 +34,7 @@ from af_hub.session.xrootd import CACHE, PROXY, signpost_url
 
 log = logging.getLogger(__name__)
 
+TOKEN_FILE = "BEARER_TOKEN_FILE"  # noqa: S105
 PROBE_SECONDS = 2.0
 ALIVE_SECONDS, DEAD_SECONDS = 0.1, 5.0
 """How long the word about the cache holds. A client that is sent to a dead one loses ten seconds, a look costs less than opening a file."""
@@ -84,6 +90,22 @@ def read_wish(asked: str) -> Wish | None:
     return Wish(url, host, lists[0], lists[1])
 
 
+def login_name(token_file: str) -> str:
+    """What goes before a server's name in the address of somebody with this token file: another text for another token, none without."""
+    try:
+        changed = Path(token_file).stat().st_mtime_ns if token_file else 0
+    except OSError:
+        changed = 0
+    # XRootD's login request has eight bytes for a name; tenths of a second repeat themselves after a year.
+    return f"t{changed // 10**8 % 16**7:x}@" if changed else ""
+
+
+def with_login(url: str, login: str) -> str:
+    """The address with this before its host, if it names nobody there itself."""
+    scheme, _, rest = url.partition("://")
+    return url if "@" in rest.partition("/")[0] else f"{scheme}://{login}{rest}"
+
+
 def way_of(wish: Wish, cache_host: str, alive: bool) -> str:
     """``cache``, ``origin``, or ``none`` when both failed this client."""
     if alive and cache_host not in wish.tried:
@@ -99,10 +121,13 @@ class Signpost:
     ----------
     cache
         ``root://host:port``.
+    token_file
+        Says where the token is now; empty when there is none.
     """
 
     cache: str
     clock: Callable[[], float] = time.monotonic
+    token_file: Callable[[], str] = str
     _alive: bool = field(default=True, init=False)
     _until: float = field(default=0.0, init=False)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -139,10 +164,11 @@ class Signpost:
         if wish is None:
             return refusal(BAD_ARGUMENT, "only files of an origin are opened here: root://host//path")
         way = way_of(wish, self.host, await self.alive())
+        login = login_name(self.token_file())
         if way == "cache":
-            return REDIRECT, struct.pack(">i", self.port) + self.host.encode()
+            return REDIRECT, struct.pack(">i", self.port) + (login + self.host).encode()
         if way == "origin":
-            return REDIRECT, struct.pack(">i", WHOLE_URL) + wish.origin.encode()
+            return REDIRECT, struct.pack(">i", WHOLE_URL) + with_login(wish.origin, login).encode()
         if wish.reasons and wish.reasons <= {"enoent"}:
             return refusal(NOT_FOUND, f"there is no such file at {wish.host}")
         neither = f"neither the cache {self.host}:{self.port} nor the origin {wish.host} gives this file"
@@ -213,16 +239,20 @@ async def answers(host: str, port: int) -> bool:
 
 
 @asynccontextmanager
-async def open_signpost(cache: str, listener: socket.socket | None = None) -> AsyncIterator[str]:
+async def open_signpost(
+    cache: str, listener: socket.socket | None = None, token_file: Callable[[], str] = str
+) -> AsyncIterator[str]:
     """A signpost for this cache on the loopback; gives what XROOT_PROXY shall be.
 
     Parameters
     ----------
     listener
         Where it answers; a port of its own when None. It stays open for the next signpost.
+    token_file
+        As in :class:`Signpost`.
     """
     own = socket.create_server(("127.0.0.1", 0)) if listener is None else listener.dup()
-    server = await asyncio.start_server(Signpost(cache).talk, sock=own, limit=MOST_BYTES)
+    server = await asyncio.start_server(Signpost(cache, token_file=token_file).talk, sock=own, limit=MOST_BYTES)
     try:
         yield signpost_url(own.getsockname()[1])
     finally:
@@ -231,14 +261,19 @@ async def open_signpost(cache: str, listener: socket.socket | None = None) -> As
 
 @asynccontextmanager
 async def signpost_before(environ: MutableMapping[str, str]) -> AsyncIterator[None]:
-    """Put a signpost before the cache that a job's environment names, for all that this process starts; none where none is named."""
+    """Put a signpost before the cache that a job's environment names, for all that this process starts; none where none is named.
+
+    The token is in the file that ``BEARER_TOKEN_FILE`` of that environment names at the time.
+    """
     cache = environ.get(PROXY, "").rstrip("/")
     if not urlsplit(cache).hostname or CACHE in environ:
         yield
         return
     async with AsyncExitStack() as stack:
         try:
-            environ[PROXY] = await stack.enter_async_context(open_signpost(cache))
+            environ[PROXY] = await stack.enter_async_context(
+                open_signpost(cache, token_file=lambda: environ.get(TOKEN_FILE, ""))
+            )
             environ[CACHE] = cache
         except OSError as error:
             log.warning("no signpost for XRootD (%s): while the cache is down, nothing can be read", error)

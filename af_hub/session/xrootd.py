@@ -3,8 +3,11 @@
 Serves the hop "data". Promises: what opens ``root://anywhere//file`` (XRootD's bindings, uproot, ROOT, xrdcp; any version) reads it
 through the cache, and from the origin while the cache is down; where neither answers, or no signpost stands, it is an error after
 seconds. XRootD's own plugin does it, which puts the address of cache or signpost before that of the file. It redirects files only:
-``stat``, ``ls`` and sums go to the origin. Leaves the choice between cache and origin to :mod:`af_hub.session.signpost`, the caches
+``stat``, ``ls`` and sums go to the origin. Where data are protected, the token of ``BEARER_TOKEN_FILE`` opens them, at the cache as at the
+origin, over TLS. Leaves the choice between cache and origin to :mod:`af_hub.session.signpost`, the caches
 to ``hub_config/xrootd``.
+
+A server learns the token at the login only, and a connection lives long: the signpost has whoever has a new token log in anew.
 
 Limits: the plugin cannot tell hosts from their ports, so a cache may not run on the host of an origin; ``roots://`` is not redirected.
 """
@@ -19,7 +22,10 @@ from af_hub.session.fragments import SessionFragment
 PROXY, CACHE = "XROOT_PROXY", "AF_CACHE"
 """The first names the cache to XRootD, or the signpost before it; then the second says which cache that is."""
 
-PLUGIN_FOLDER = "xrd.d"
+AUTHORITIES = "X509_CERT_DIR"
+"""The folder of certificate authorities that XRootD's clients trust."""
+
+PLUGIN_FOLDER, AUTHORITIES_FOLDER = "xrd.d", "authorities"
 PLUGIN_FILE = "50-af-cache.conf"
 
 # No path and no version in `lib`: each XrdCl finds the plugin that was built with it. Not `url = *`, and not the variable
@@ -42,7 +48,9 @@ PATIENCE = {
 }
 
 
-def xrootd_environment(cache_url: str, plugin_folder: str, exclusions: Sequence[str] = ()) -> dict[str, str]:
+def xrootd_environment(
+    cache_url: str, plugin_folder: str, exclusions: Sequence[str] = (), authorities_folder: str = ""
+) -> dict[str, str]:
     """What a process needs to read through the cache; for a site, what ``STARTER_JOB_ENVIRONMENT`` gives to its jobs.
 
     Parameters
@@ -53,6 +61,8 @@ def xrootd_environment(cache_url: str, plugin_folder: str, exclusions: Sequence[
         The folder that holds :data:`PLUGIN_FILE`, as an absolute path where the process runs.
     exclusions
         Hosts, or ends of their names, that are read and written directly; such as the storage for output, as a cache is read-only.
+    authorities_folder
+        The folder that holds :func:`af_hub.session.authorities.authority_files`, where the process runs; XRootD's own choice when empty.
 
     Raises
     ------
@@ -79,22 +89,32 @@ def xrootd_environment(cache_url: str, plugin_folder: str, exclusions: Sequence[
         # Processes that fork (multiprocessing, ROOT) hang without it.
         "XRD_RUNFORKHANDLER": "1",
         **PATIENCE,
+        **({AUTHORITIES: authorities_folder} if authorities_folder else {}),
     }
 
 
 def xrootd_fragment(
-    folder: str, cache_url: str, exclusions: Sequence[str] = (), signpost: bool = False
+    folder: str,
+    cache_url: str,
+    exclusions: Sequence[str] = (),
+    signpost: bool = False,
+    authorities: Mapping[str, str] | None = None,
 ) -> SessionFragment:
     """``root://`` read through the cache at ``cache_url``, in a session whose folder is ``folder``.
 
-    With a ``signpost`` clients will ask there first: whoever listens for it puts its address into :data:`PROXY`.
+    With a ``signpost`` clients will ask there first: whoever listens for it puts its address into :data:`PROXY`. The ``authorities`` are
+    those behind the servers' certificates (:func:`af_hub.session.authorities.authority_files`); clients then trust no others.
     """
-    environment = xrootd_environment(cache_url, f"{folder}/{PLUGIN_FOLDER}", exclusions)
+    at = f"{folder}/{AUTHORITIES_FOLDER}" if authorities else ""
+    environment = xrootd_environment(cache_url, f"{folder}/{PLUGIN_FOLDER}", exclusions, at)
     if signpost:
         environment[CACHE] = cache_url
     return SessionFragment(
         environment=environment,
-        files={f"{PLUGIN_FOLDER}/{PLUGIN_FILE}": PLUGIN_CONFIGURATION},
+        files={
+            f"{PLUGIN_FOLDER}/{PLUGIN_FILE}": PLUGIN_CONFIGURATION,
+            **{f"{AUTHORITIES_FOLDER}/{name}": pem for name, pem in (authorities or {}).items()},
+        },
     )
 
 

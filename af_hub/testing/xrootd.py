@@ -5,7 +5,8 @@ own loader, so that they run on a Linux with an older C library too. The configu
 ``hub_config/xrootd``. Promises: a started server answers the protocol; a stopped one has no process left; a restarted one has
 the same port. Leaves the data to :mod:`af_hub.demo.data` and the clients' configuration to :mod:`af_hub.session.xrootd`.
 
-Limit: no tokens. Every process of this machine reads what the servers have; other machines are refused.
+Limit: here the servers ask for no token, and every process of this machine reads what they have; other machines are refused. Those with
+tokens are made by :mod:`af_hub.testing.xrootd_tokens`.
 """
 
 import os
@@ -20,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import ClassVar, Self
 
 from af_hub.errors import Unavailable
+from af_hub.session.authorities import authority_files
 from af_hub.session.fragments import merge
 from af_hub.session.probes import xrootd_answers
 from af_hub.session.xrootd import datasets_fragment, xrootd_fragment
@@ -28,7 +30,7 @@ from af_hub.testing.places import CONFIGURATION
 from af_hub.testing.process import Daemon
 
 SUITE = "trixie"
-PACKAGES = ("xrootd-server", "xrootd-server-plugins")
+PACKAGES = ("xrootd-server", "xrootd-server-plugins", "xrootd-plugins", "xrootd-scitokens-plugins")
 CONFIG = CONFIGURATION / "xrootd"
 # Debian's name of the library folder, and the loader in it.
 LOADERS = {
@@ -36,6 +38,8 @@ LOADERS = {
     "aarch64": ("aarch64-linux-gnu", "ld-linux-aarch64.so.1"),
 }
 ORIGIN_HOST = "127.0.3.1"
+PUBLIC, PROTECTED = "/store", "/protected"
+SECRETS = "/proc/self/cwd/secrets"
 READY_SECONDS = 20
 SERVES = re.compile(r"^------ xrootd \S+:(\d+) initialization completed\.$", re.MULTILINE)
 
@@ -52,7 +56,7 @@ def loader_paths(folder: Path) -> tuple[Path, Path]:
 
 
 def xrootd_folder(progress: Progress = lambda _: None) -> Path:
-    """Have XRootD's servers in the user's cache, 50 MB, and return their folder; the first time this takes some ten seconds.
+    """Have XRootD's servers in the user's cache, 55 MB, and return their folder; the first time this takes some ten seconds.
 
     Raises
     ------
@@ -107,6 +111,8 @@ class Server:
         0 takes a free one at the first start and keeps it.
     clients
         Who may connect, as a pattern of addresses; 127.0.0.1 is where connections to any loopback address come from.
+    secrets
+        The folder that ``hub_config/xrootd/tokens.cfg`` wants; None for a server that asks for no tokens.
     """
 
     programs: Path
@@ -115,6 +121,7 @@ class Server:
     host: str = "127.0.0.1"
     port: int = 0
     clients: str = "127.0.0.1"
+    secrets: Path | None = None
     daemon: Daemon | None = field(default=None, init=False, repr=False)
     name: ClassVar[str]
 
@@ -142,6 +149,12 @@ class Server:
             "AF_XROOTD_DATA": "/proc/self/cwd/data",
             "AF_XROOTD_RUN": "/proc/self/cwd/run",
             "AF_XROOTD_CLIENTS": self.clients,
+            "AF_XROOTD_RULES": "/proc/self/cwd/rules.cfg",
+            **(
+                {"AF_XROOTD_SECRETS": SECRETS, "XDG_CACHE_HOME": SECRETS, "X509_CERT_FILE": f"{SECRETS}/ca.pem"}
+                if self.secrets
+                else {}
+            ),
         }
 
     def start(self) -> Self:
@@ -171,10 +184,11 @@ class Server:
         """Make what it needs: ``run``, and ``data``, which may be a link to data elsewhere."""
         for folder in (self.data_folder, self.folder / "run"):
             folder.mkdir(parents=True, exist_ok=True)
-        link = self.folder / "data"
-        if self.data:
-            link.unlink(missing_ok=True)
-            link.symlink_to(self.data_folder)
+        links = {"rules.cfg": CONFIG / ("tokens.cfg" if self.secrets else "open.cfg")}
+        links |= {name: path.resolve() for name, path in (("data", self.data), ("secrets", self.secrets)) if path}
+        for name, target in links.items():
+            (self.folder / name).unlink(missing_ok=True)
+            (self.folder / name).symlink_to(target)
 
     def serves(self) -> bool:
         """Whether it has said its port and answers there."""
@@ -197,9 +211,13 @@ class Server:
 
 @dataclass
 class Origin(Server):
-    """A data server: what lies in ``store`` of its data folder is read at ``root://host:port//store``."""
+    """A data server: what lies in ``store`` of its data folder is read at ``root://host:port//store``, and with a token in ``protected``."""
 
     name = "origin"
+
+    def variables(self) -> dict[str, str]:
+        """As every server's, and what is protected."""
+        return super().variables() | ({"AF_XROOTD_PROTECTED": PROTECTED} if self.secrets else {})
 
 
 @dataclass
@@ -216,6 +234,7 @@ class Cache(Server):
             # Seconds: how long a failed origin is given up (unset: 1800), how often its address is looked up again (unset: 15).
             "XRD_STREAMERRORWINDOW": "10",
             "XRD_TIMEOUTRESOLUTION": "1",
+            **({"XrdSecSSSKT": f"{SECRETS}/sss.keytab"} if self.secrets else {}),
         }
 
 
@@ -226,9 +245,17 @@ class DataService:
     origin: Origin
     cache: Cache
 
+    @property
+    def ca_file(self) -> Path | None:
+        """The authority behind the servers' certificates; None when they have none."""
+        return self.origin.secrets / "ca.pem" if self.origin.secrets else None
+
     def client_environment(self, folder: Path, datasets: Mapping[str, Sequence[str]] | None = None) -> dict[str, str]:
         """The whole environment of a client that reads through the cache, as in a session whose folder is ``folder``."""
-        fragment = merge(xrootd_fragment(str(folder), self.cache.url), datasets_fragment(datasets or {}))
+        authorities = authority_files(self.ca_file.read_bytes()) if self.ca_file else {}
+        fragment = merge(
+            xrootd_fragment(str(folder), self.cache.url, authorities=authorities), datasets_fragment(datasets or {})
+        )
         for name, text in fragment.files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)

@@ -33,7 +33,7 @@ PREPARE = """
 
         with client.File() as file:
             status, _ = file.open(url, timeout=30)
-            return file.get_property("DataServer") if status.ok else status.message
+            return file.get_property("DataServer").rpartition("@")[2] if status.ok else status.message
 
     def facts(client):
         found = client.scheduler_info(n_workers=-1)

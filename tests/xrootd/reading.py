@@ -12,7 +12,7 @@ file = client.File()
 status, _ = file.open(sys.argv[1])
 answer = {"ok": status.ok, "message": status.message.strip(), "server": "", "bytes": 0}
 if status.ok:
-    answer["server"] = file.get_property("DataServer")
+    answer["server"] = file.get_property("DataServer").rpartition("@")[2]
     status, data = file.read()
     answer |= {"ok": status.ok, "message": status.message.strip(), "bytes": len(data or b"")}
     file.close()

@@ -2,7 +2,6 @@
 
 import configparser
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -75,9 +74,20 @@ def test_datasets_survive_the_environment():
 
 def test_the_configurations_name_only_variables_that_are_given():
     folder = Path(__file__).parents[2] / "hub_config/xrootd"
-    for path in sorted(folder.glob("*.cfg")):
+    found = sorted(folder.glob("*.cfg"))
+    assert [path.name for path in found] == ["cache.cfg", "open.cfg", "origin.cfg", "tokens.cfg"]
+    for path in found:
         directives = [line.split("#")[0] for line in path.read_text().splitlines()]
         given = {line.split()[1] for line in directives if line.startswith("set ")}
         used = {part.split(")")[0] for line in directives for part in line.split("$(")[1:]}
         assert used == given, path.name
-        assert os.fspath(path).endswith(("origin.cfg", "cache.cfg"))
+        variables = {line.split("$")[1] for line in directives if line.startswith("set ")}
+        assert not [name for name in variables if f"#   {name} " not in path.read_text() and name != "AF_XROOTD_SECRETS"]
+
+
+def test_authorities_come_with_the_variable_that_names_their_folder():
+    fragment = xrootd_fragment("/s", "root://cache:1094", authorities={"0a1b2c3d.0": "PEM"})
+
+    assert fragment.environment["X509_CERT_DIR"] == "/s/authorities"
+    assert fragment.files["authorities/0a1b2c3d.0"] == "PEM"
+    assert "X509_CERT_DIR" not in xrootd_fragment("/s", "root://cache:1094").environment
