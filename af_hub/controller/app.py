@@ -107,6 +107,7 @@ async def serve(settings: Settings, listener: socket.socket, ready_fd: int | Non
             asyncio.create_task(parts.reconciler.keep_matching()),
             asyncio.create_task(parts.reconciler.keep_hastening()),
             asyncio.create_task(parts.batch.keep_fresh()),
+            asyncio.create_task(parts.reconciler.tokens.keep_fresh()),
             asyncio.create_task(keep_current(parts.policy)),
         ]
         try:

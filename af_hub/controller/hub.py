@@ -100,6 +100,12 @@ class Hub:
         self._remembered[digest] = (self._clock() + REMEMBERED_SECONDS, person)
         return person
 
+    async def scopes(self, token: str) -> frozenset[str]:
+        """What that token may do; nothing when the hub does not know it."""
+        answer = await self._ask("GET", "user", token)
+        found = () if answer.status_code in (401, 403) else _object(answer).get("scopes")
+        return frozenset(map(str, found or ()))
+
     async def claims(self, username: str) -> Claims:
         """What the IAM last said about a person.
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import httpx
 
+from af_hub.controller.hub import StorageToken
 from af_hub.controller.keys import ClusterKeys
 from af_hub.controller.steps import Report
 from af_hub.errors import Unavailable
@@ -136,6 +137,10 @@ class JobAgents:
     async def retire(self, cluster: str, workers: tuple[str, ...]) -> None:
         """Let workers hand over their results and end; returns when they have."""
         await self._ask(cluster, "POST", "/retire", {"workers": list(workers)}, RETIRE_SECONDS)
+
+    async def give_token(self, cluster: str, token: StorageToken) -> None:
+        """Let scheduler and workers read data with this token from now on; may be repeated."""
+        await self._ask(cluster, "PUT", "/token", {"access_token": token.value, "expires_at": token.expires_at})
 
     async def ask_to_close(self, cluster: str) -> None:
         """Tell it that the cluster ends."""

@@ -78,11 +78,18 @@ class Login:
         Problem
             401 without a token that the hub knows, 403 when it is not for the controller.
         """
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        token = token.strip()
-        if kind.lower() not in ("token", "bearer") or not token or not token.isascii():
-            raise Problem(401, "A hub token is wanted in the header `Authorization: token …`.")
-        return _admitted(await self._hub.whoami(token), "The hub does not know this token.")
+        return _admitted(await self._hub.whoami(_token_in(request)), "The hub does not know this token.")
+
+    async def check_scope(self, request: HTTPConnection, scope: str) -> None:
+        """Whoever asks must show a hub token with this scope; a person's or a service's.
+
+        Raises
+        ------
+        Problem
+            401 without a token, 403 when the hub does not know it, or it has not got that scope.
+        """
+        if scope not in await self._hub.scopes(_token_in(request)):
+            raise Problem(403, f"A hub token with the scope {scope} is wanted.")
 
     async def by_browser(self, request: HTTPConnection) -> tuple[Person, BrowserSession] | None:
         """The person who logged in with this browser; None when nobody has."""
@@ -162,6 +169,15 @@ class Login:
 
     def _set(self, answer: Response, name: str, value: str, seconds: int) -> None:
         answer.set_cookie(name, value, seconds, path=self._prefix, secure=self._secure, httponly=True, samesite="lax")
+
+
+def _token_in(request: HTTPConnection) -> str:
+    """The hub token in the header."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    token = token.strip()
+    if kind.lower() not in ("token", "bearer") or not token or not token.isascii():
+        raise Problem(401, "A hub token is wanted in the header `Authorization: token …`.")
+    return token
 
 
 def _admitted(person: Person | None, unknown: str) -> Person:

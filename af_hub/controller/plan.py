@@ -127,7 +127,7 @@ def _with_scheduler(
         return _start(wish, jobs, why.starting(wish, scheduler, report, around, now), now - scheduler.since)
     actions, trouble = match_workers(wish, jobs, report, around, now)
     # First of all: somebody waits for it.
-    return (*_become(wish, State.RUNNING, trouble), *actions)
+    return (*_become(wish, State.RUNNING, trouble or around.tokens), *actions)
 
 
 def _began_anew(wish: Wish, scheduler: Job) -> bool:

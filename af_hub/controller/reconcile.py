@@ -1,7 +1,7 @@
 """The loop that makes the pool match the rows.
 
 Each round looks at the pool once, then takes each cluster on its own: :func:`~af_hub.controller.plan.plan` decides,
-:mod:`af_hub.controller.hands` act.
+:mod:`af_hub.controller.hands` act. Beside it :mod:`af_hub.controller.tokens` keeps the tokens of the jobs fresh.
 Promises: a cluster whose turn still runs, or whose jobs were looked up before its last turn ended, waits for the next round, so
 nothing is decided on old news; trouble with one cluster, one person or one pool stops no other; the process may end between any
 two actions. Leaves to :mod:`af_hub.controller.pool` how jobs come and go, and to :mod:`af_hub.controller.sight` what is seen of them.
@@ -28,6 +28,7 @@ from af_hub.controller.sight import Sight
 from af_hub.controller.states import State
 from af_hub.controller.steps import Circumstances, Job
 from af_hub.controller.store import Store
+from af_hub.controller.tokens import Tokens
 from af_hub.errors import AFError
 from af_hub.forwarder.login import ForwarderAddress
 from af_hub.policy.load import PolicyFile
@@ -90,6 +91,7 @@ class Reconciler:
 
     def __post_init__(self) -> None:
         self._sight = Sight(self.pool, self.clock, self.wake)
+        self.tokens = Tokens(self.store, self.hub, self.agents, self.clock)
         self._hands = Hands(
             self.store,
             self.pool,
@@ -126,6 +128,7 @@ class Reconciler:
 
     def hasten(self, cluster: str) -> None:
         """Something became known of ``cluster`` that may need no look at the pool."""
+        self.tokens.changed(cluster)
         self._hasty.put_nowait(cluster)
 
     async def keep_hastening(self) -> None:
@@ -179,6 +182,7 @@ class Reconciler:
         """Wait for the turns that have begun."""
         await asyncio.gather(*(turn.task for turn in self._turns.values() if turn.task))
         await self._sight.settle()
+        await self.tokens.settle()
 
     async def close(self) -> None:
         """End all turns, wherever they are."""
@@ -187,6 +191,7 @@ class Reconciler:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._sight.close()
+        await self.tokens.close()
 
     def _may_turn(self, cluster: str, looked_at: float) -> bool:
         turn = self._turns.get(cluster)
@@ -233,6 +238,8 @@ class Reconciler:
         report = None if State(cluster.state).over else await self.agents.report(cluster.id)
         if report and len(report.workers) != cluster.workers_running:
             self.store.report(cluster.id, len(report.workers))
+        if report and report.scheduler and not cluster.has_run:
+            await self.tokens.before_use(cluster.id, cluster.owner)
         around = await self._circumstances(cluster, jobs)
         for action in plan(cluster.wish(), jobs, report, self.clock(), around):
             if not await self._hands.act(cluster, action, lambda: self._is_patient(cluster.id)):
@@ -250,6 +257,7 @@ class Reconciler:
             ending=await self._ending(cluster, jobs),
             forwarder=f"the forwarder at {self.forwarder.host} port {self.forwarder.port}",
             cut_off=self.agents.cut_off,
+            tokens=self.tokens.trouble(cluster.id, cluster.owner),
         )
 
     async def _ending(self, cluster: Cluster, jobs: tuple[Job, ...]) -> Ending | None:

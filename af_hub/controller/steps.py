@@ -112,12 +112,15 @@ class Circumstances:
         Where jobs dial the forwarder, ``host:port``.
     cut_off
         Why the controller itself has no way to the forwarder; empty while it has one.
+    tokens
+        Why the cluster's jobs get no more tokens, and until when the last one is good; empty while they do.
     """
 
     slots: SiteSlots | None = None
     ending: Ending | None = None
     forwarder: str = "the forwarder"
     cut_off: str = ""
+    tokens: str = ""
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,12 @@ class Store:
             found = session.get(Cluster, cluster_id)
             return found if found and owner in (None, found.owner) else None
 
+    def living(self) -> list[tuple[str, str]]:
+        """Id and owner of each cluster that is up, or shall come up."""
+        asked = select(Cluster.id, Cluster.owner).where(Cluster.state.not_in([*OVER, State.CLOSING]))
+        with Session(self.engine) as session:
+            return [(cluster, owner) for cluster, owner in session.execute(asked)]
+
     def is_over(self, cluster_id: str) -> bool:
         """Whether nothing of it should be left any more; so, too, of one that we do not know."""
         found = self.get(cluster_id)

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, FastAPI
 
-from af_hub.controller import api, batch_api, dashboard, look, page
+from af_hub.controller import api, batch_api, dashboard, look, metrics_api, page
 from af_hub.controller.guard import Guard
 from af_hub.controller.parts import Parts
 from af_hub.controller.problems import add_problems
@@ -28,7 +28,7 @@ def create_app(parts: Parts) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.parts = parts
-    for router in (health, api.router, batch_api.router, dashboard.router, page.router):
+    for router in (health, api.router, batch_api.router, dashboard.router, metrics_api.router, page.router):
         app.include_router(router, prefix=parts.prefix.rstrip("/"))
     app.add_middleware(Guard)
     add_problems(app, look.problem_page)

@@ -5,6 +5,7 @@ The page "When a Dask cluster does not come up" of the documentation lists them.
 """
 
 import re
+from datetime import UTC, datetime
 
 from af_hub.condor.ads import SiteSlots
 from af_hub.condor.why import Ending
@@ -93,6 +94,14 @@ def other_account(wish: Wish, account: str) -> str:
         f"the access point runs your jobs as {account}, but facility.yaml gives you the account {wish.account}; tell the "
         "facility's administrators that the access point's mapping is not the policy's"
     )
+
+
+def no_more_tokens(because: str, until: float | None) -> str:
+    """What becomes of the access to data when there are no more tokens; ``until`` is when the last one ends."""
+    if until is None:
+        return f"jobs of this cluster have no token, and read only what is open to everybody: {because}"
+    end = datetime.fromtimestamp(until, UTC)
+    return f"jobs of this cluster read protected data until {end:%-d %b %H:%M} UTC and not longer: {because}"
 
 
 def size(cores: int, memory: int) -> str:

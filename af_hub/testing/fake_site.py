@@ -38,6 +38,8 @@ class FakeJobAgent:
     scheduler: str = "tls://10.0.0.1:4000"
     workers: set[str] = field(default_factory=set)
     closed: bool = False
+    takes_no_token: bool = False
+    tokens: list[tuple[str, float]] = field(default_factory=list, repr=False)
     retired: list[str] = field(default_factory=list)
     seen_headers: list[dict[str, str]] = field(default_factory=list)
     _runners: list[web.AppRunner] = field(default_factory=list)
@@ -55,6 +57,7 @@ class FakeJobAgent:
                 web.get("/logs", _logs),
                 web.put("/first-worker", _first_worker),
                 web.post("/retire", _retire),
+                web.put("/token", _token),
                 web.post("/close", _close),
             ],
         )
@@ -110,6 +113,14 @@ async def _retire(request: web.Request) -> web.Response:
     agent.retired += names
     agent.workers -= set(names)
     return web.json_response({})
+
+
+async def _token(request: web.Request) -> web.Response:
+    agent, given = request.app[AGENT], await request.json()
+    if agent.takes_no_token:
+        raise web.HTTPServiceUnavailable
+    agent.tokens.append((given["access_token"], given["expires_at"]))
+    return web.json_response({"taken": True})
 
 
 async def _close(request: web.Request) -> web.Response:
