@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING
 
 from af_hub.condor import credmon, mapper
 from af_hub.condor.mapping import Mapping, Person, compile_mapping
+from af_hub.condor.negotiator import describe_claims, describe_groups
 from af_hub.condor.watch import CLAIMS, GROUPS, replace
 from af_hub.errors import Unavailable
 from af_hub.files import private_folder, write_private
 from af_hub.policy.load import load_policy
+from af_hub.policy.model import Policy
 from af_hub.testing import keeper, places
 from af_hub.testing.condor_files import (
     FOLDERS,
@@ -167,6 +169,13 @@ class RealPool:
         replace(self.mapping_table, mapping.table)
         replace(self.accounting_map, mapping.accounting_map)
         self.reconfig()
+
+    def share(self, policy: Policy) -> None:
+        """Put the policy's accounting groups in force, as :mod:`af_hub.condor.watch` does in a facility."""
+        replace(self.mapping_table.with_name(CLAIMS), describe_claims(policy))
+        replace(self.mapping_table.with_name(GROUPS), describe_groups(policy))
+        self.reconfig()
+        self.tool("condor_reconfig", "-daemon", "negotiator")
 
     def seed_issuer(self, issuer: str, jwks: str) -> None:
         """Make the daemons know an issuer's public keys (a JWK set as text), without asking it."""
