@@ -21,10 +21,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
-from af_hub.errors import AFError, ClaimsError, IAMAway, IAMRefused, LoginRequired, Unavailable
+from af_hub.errors import AFError, ClaimsError, IAMRefused, LoginRequired, Unavailable
 from af_hub.iam.claims import Claims, read_claims
 from af_hub.iam.endpoint import IAMClient, TokenAnswer
+from af_hub.policy.model import Way
 from af_hub.tokens import metrics
+from af_hub.tokens.asking import Asking
 from af_hub.tokens.flight import Flight, Threads, within
 from af_hub.tokens.health import Health
 from af_hub.tokens.lifetime import AccessToken, refresh_at
@@ -43,9 +45,6 @@ PARALLEL = 8
 
 TOKEN_PATIENCE = 20.0
 """Seconds that somebody waits for a token while many do, when the one that is there may not do."""
-
-SLOW_SECONDS = 6.0
-"""After so many without an answer an IAM has failed, and nobody waits for it; an answer that comes later is taken all the same."""
 
 ENROL_SECONDS = 8.0
 """For the end of a login; what is under way for the person's old one comes first."""
@@ -98,14 +97,11 @@ class TokenKeeper:
         self._records: dict[str, Record] = store.records()
         self._unwritten: set[str] = set()
         self._narrow: dict[tuple[str, Purpose], AccessToken] = {}
-        self._health: defaultdict[tuple[str, str], Health] = defaultdict(Health)
         self._asked_at: dict[str, float] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._parallel, self._sign = parallel, sign
-        self._calls: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(parallel))
+        self._asking = Asking(lambda: self._clock(), parallel, self._came_back)
         self._threads = Threads()
-        self._under_way: set[asyncio.Task[Any]] = set()
-        self._bad_news: dict[Health, asyncio.Future[None]] = {}
         self._changed = asyncio.Event()
 
     async def enrol(self, claims: Claims, refresh_token: str, ends_at: float | None = None, scope: str = "") -> Claims:
@@ -342,6 +338,10 @@ class TokenKeeper:
         token = self._token(username, purpose)
         return token if token and self._clock() < refresh_at(token, username) else None
 
+    def _came_back(self) -> None:
+        """An IAM is back: the loop shall look anew."""
+        self._changed.set()
+
     async def _renewed(self, username: str, purpose: Purpose) -> AccessToken:
         """A fresh token: whoever held the lock before us may have brought it."""
         async with self._locks[username]:
@@ -485,71 +485,16 @@ class TokenKeeper:
 
     async def _ask(self, username: str, what: str, call: Callable[[IAMClient], Awaitable[T]]) -> T:
         """One request to the person's IAM, unless it failed a short while ago."""
-        issuer = self._issuer(username)
-        client, health = self._clients[issuer], self._health[issuer, what]
-        async with self._calls[issuer]:
-            health.ask(username, self._clock())
-            try:
-                answer = await self._timed(asyncio.ensure_future(call(client)), health, username)
-            except Unavailable as error:
-                self._failed(health, username, error)
-                raise
-            except LoginRequired:
-                self._worked(health, username)  # it serves; whom is another matter
-                raise
-        self._worked(health, username)
-        return answer
-
-    async def _timed(self, answer: "asyncio.Future[T]", health: Health, username: str) -> T:
-        """The answer; when it takes too long, that is a failure, whatever comes of it."""
-        done, _ = await asyncio.wait({answer}, timeout=SLOW_SECONDS)
-        if not done:
-            self._failed(health, username, IAMAway(f"The IAM does not answer within {SLOW_SECONDS:g} seconds."))
-        return await answer
-
-    def _failed(self, health: Health, username: str, error: Unavailable) -> None:
-        if health.failed(username, error, self._clock()):
-            log.error("%s counts as down, and is asked by one at a time from now on: %s", self._issuer(username), error)
-            metrics.IAM_UP.labels(self._issuer(username)).set(0)
-        if (news := self._bad_news.pop(health, None)) and not news.done():
-            news.set_result(None)
-
-    def _worked(self, health: Health, username: str) -> None:
-        if health.worked(username, self._clock()):
-            log.warning("%s is back", self._issuer(username))
-            self._changed.set()
-        metrics.IAM_UP.labels(self._issuer(username)).set(1)
+        return await self._asking.ask(self._clients[self._issuer(username)], username, what, call)
 
     async def _patiently(
-        self, work: Coroutine[Any, Any, T], seconds: float, username: str = "", by: str = "refresh"
+        self, work: Coroutine[Any, Any, T], seconds: float, username: str = "", by: Way = "refresh"
     ) -> T:
-        """What ``work`` brings, if it does so soon; it goes on in any case, also when whoever asked has gone.
-
-        While many wait, that may take its time; when the IAM of ``username`` does not answer, it does not.
-        """
-        task = asyncio.create_task(work)
-        self._under_way.add(task)
-        task.add_done_callback(self._done)
-        watched = [self._token_health(username)]
-        if by == "exchange":  # which may need a refresh first
-            watched.append(self._health[self._issuer(username), by])
-        before, loop = [health.failures(username) for health in watched], asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        while loop.time() < deadline:
-            news = [self._bad_news.setdefault(health, loop.create_future()) for health in watched]
-            events: set[asyncio.Future[Any]] = {task, *news}
-            await asyncio.wait(events, timeout=deadline - loop.time(), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            for health, failures in zip(watched, before, strict=True):
-                if username and health.failures(username) != failures and (why := health.why(username)):
-                    raise IAMAway(why)
-        raise IAMAway(f"The IAM takes more than {seconds:g} seconds now.")
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen, even when whoever asked has gone
+        """What ``work`` brings, if it does so soon, and the IAM of ``username`` fails none of what it asks."""
+        asks = ["token", *(["exchange"] if by == "exchange" else [])]  # an exchange may need a refresh first
+        issuer = self._issuer(username)
+        watched = [self._asking.health(issuer, what) for what in asks] if username else []
+        return await self._asking.patiently(work, seconds, username, watched)
 
     # --- what the hub holds ---
 
@@ -561,7 +506,7 @@ class TokenKeeper:
         return self._session(self._issuer(username))
 
     def _token_health(self, username: str) -> Health:
-        return self._health[self._issuer(username), "token"]
+        return self._asking.health(self._issuer(username), "token")
 
     def _login(self, username: str) -> Login:
         return self._logins.get(username, Login(""))
@@ -591,8 +536,6 @@ class TokenKeeper:
     def _forget(self, username: str) -> None:
         """A new login owes nothing to the old one."""
         self._interrupted.discard(username)
-        for (issuer, _), health in self._health.items():
-            if issuer == self._issuer(username):
-                health.forget(username)
+        self._asking.forget(self._issuer(username), username)
         for key in [key for key in self._narrow if key[0] == username]:
             del self._narrow[key]

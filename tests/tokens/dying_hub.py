@@ -57,7 +57,7 @@ async def main(facts: dict[str, str]) -> None:
     )
     asking = asyncio.create_task(keeper.access_token("ada"))
     if POINT == "waiting":  # the IAM is silent
-        while not [task for task in keeper._under_way if keeper._calls[facts["issuer"]]._value < 8]:
+        while not [task for task in keeper._asking._under_way if keeper._asking._calls[facts["issuer"]]._value < 8]:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.5)
         here("waiting")

@@ -14,13 +14,13 @@ from af_hub.errors import AFError, LoginRequired, Unavailable
 from af_hub.iam.http import read_pause
 from af_hub.testing.iam_faults import KINDS, RETRY_AFTER, Kind
 from af_hub.testing.process import free_port
-from af_hub.tokens import flight, keeper
+from af_hub.tokens import asking, flight, keeper
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """People wait for a moment only; what was begun goes on as long as ever."""
-    monkeypatch.setattr(keeper, "SLOW_SECONDS", 0.8)
+    monkeypatch.setattr(asking, "SLOW_SECONDS", 0.8)
     monkeypatch.setattr(keeper, "CLAIMS_PATIENCE", 0.8)
     monkeypatch.setattr(flight, "SECONDS", 2)
 
@@ -39,7 +39,7 @@ def kinds(*without: Kind) -> list[Any]:
     return [pytest.param(kind, marks=[pytest.mark.slow] * (kind in waits)) for kind in KINDS if kind not in without]
 
 
-@pytest.mark.parametrize("kind", kinds("refuses", "slow", "other issuer", "cut"))
+@pytest.mark.parametrize("kind", kinds("refuses", "tells", "slow", "other issuer", "cut"))
 @pytest.mark.usefixtures("impatient")
 async def test_token_endpoint_that_fails_logs_nobody_out(bench: Bench, kind: Kind) -> None:
     if (
@@ -59,7 +59,7 @@ async def test_token_endpoint_that_fails_logs_nobody_out(bench: Bench, kind: Kin
 
     bench.iam.recover()
     bench.clock.now += 60
-    await comes_true(lambda: not bench.keeper._under_way)
+    await comes_true(lambda: not bench.keeper._asking._under_way)
     assert (await bench.keeper.access_token("ada")).seconds_left(bench.clock.now) == 3600
     assert not bench.keeper.trouble("ada")
 
@@ -77,7 +77,7 @@ async def test_userinfo_that_fails_keeps_the_rights(bench: Bench, kind: Kind) ->
 
     bench.iam.recover()
     bench.clock.now += 60
-    await comes_true(lambda: not bench.keeper._under_way)
+    await comes_true(lambda: not bench.keeper._asking._under_way)
     assert (await bench.keeper.claims("ada", max_age=0)).groups == ("/cms/itcms",)
 
 
@@ -114,7 +114,7 @@ async def test_answer_that_comes_late_is_kept(bench: Bench) -> None:
         await bench.keeper.access_token("ada")
     bench.iam.faults.clear()
     bench.iam.release()
-    await comes_true(lambda: not bench.keeper._under_way)
+    await comes_true(lambda: not bench.keeper._asking._under_way)
     assert (await bench.restarted().access_token("ada")).seconds_left(bench.clock.now) == 3600
     assert bench.iam.asked.count("refresh_token") == 2
 

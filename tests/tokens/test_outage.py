@@ -42,7 +42,7 @@ async def passes(bench: Bench, seconds: int, step: int = 5) -> None:
         bench.clock.now += step
         bench.keeper._changed.set()
         await asyncio.sleep(0)
-        await comes_true(lambda: not bench.keeper._changed.is_set() and not bench.keeper._under_way)
+        await comes_true(lambda: not bench.keeper._changed.is_set() and not bench.keeper._asking._under_way)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from af_hub.iam.claims import Claims, own_subject
 from af_hub.policy.load import read_policy
 from af_hub.policy.model import Policy
 from af_hub.testing.iam_exchange import ExchangePolicy
-from af_hub.tokens import keeper
+from af_hub.tokens import asking
 from af_hub.tokens.issuer_keys import KeyFile
 from af_hub.tokens.keeper import Purpose
 from af_hub.tokens.own_issuer import ANY_AUDIENCE, OwnIssuer, OwnToken
@@ -184,13 +184,13 @@ async def test_nobody_waits_long_for_an_exchange_and_it_ends_well(
 ) -> None:
     await bench.log_in()
     await bench.keeper.access_token("ada")
-    monkeypatch.setattr(keeper, "SLOW_SECONDS", 0.1)
+    monkeypatch.setattr(asking, "SLOW_SECONDS", 0.1)
     bench.iam.faults["token"] = "silent"
     with pytest.raises(Unavailable, match="within"):
         await bench.keeper.purpose_token("ada", EXCHANGED)
     bench.iam.faults.clear()
     bench.iam.release()
-    await comes_true(lambda: not bench.keeper._under_way)
+    await comes_true(lambda: not bench.keeper._asking._under_way)
     assert await bench.keeper.purpose_token("ada", EXCHANGED)
     assert bench.iam.asked.count("token-exchange") == 1
 
