@@ -18,6 +18,7 @@ import dask
 from af_hub.forwarder.dask_settings import SCHEDULER
 from af_hub.job import begin, kit, nanny, sandbox
 from af_hub.job.addresses import site_address
+from af_hub.job.aside import signpost_aside
 from af_hub.job.control import serve_control
 from af_hub.job.dask_nodes import PrivateScheduler, private_scheduler, stay_in_sandbox
 from af_hub.job.dask_tokens import Token
@@ -102,7 +103,8 @@ def main() -> None:
     worker_pid = bear_worker(args.worker_fd, args.control_fd)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     dask.config.set(SCHEDULER)
-    asyncio.run(run(args.control_fd, worker_pid))
+    with signpost_aside(os.environ):
+        asyncio.run(run(args.control_fd, worker_pid))
 
 
 if __name__ == "__main__":

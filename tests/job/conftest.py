@@ -111,12 +111,13 @@ class Job:
     folder: Path
     module: str
     dask_cluster: DaskCluster
+    site: dict[str, str] = field(default_factory=lambda: {"XROOT_PROXY": SITE_CACHE})
     started: float = field(default_factory=time.monotonic)
     process: subprocess.Popen | None = None
 
     def start(self):
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environment["XROOT_PROXY"] = SITE_CACHE  # as sites set it for their jobs
+        environment |= self.site  # as sites set it for their jobs
         argv = [PYTHON, "-m", self.module]
         self.process = subprocess.Popen(argv, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True)
         return self
@@ -134,7 +135,7 @@ class Job:
         return await asyncio.to_thread(self.process.wait, 20)
 
     def left_over(self):
-        return [path.name for path in self.folder.iterdir() if path.suffix in (".key", ".sock")]
+        return [path.name for path in self.folder.iterdir() if path.suffix in (".key", ".sock") or path.name == "token"]
 
     def log(self, part="agent"):
         return (self.folder / f"{part}.log").read_text()
@@ -173,12 +174,13 @@ def running(forwarder, tmp_path_factory):
     """``running()``: a Dask cluster's job, just started; all are stopped in the end."""
     jobs = []
 
-    def start(module="af_hub.job.agent", dask_cluster=None, **facts):
+    def start(module="af_hub.job.agent", dask_cluster=None, site=None, **facts):
         folder = tmp_path_factory.mktemp("sandbox")
         dask_cluster = dask_cluster or DaskCluster(folder, forwarder)
         make = dask_cluster.job_kit if module == "af_hub.job.agent" else dask_cluster.worker_kit
         make(folder / "job", **facts)
-        jobs.append(Job(folder / "job", module, dask_cluster).start())
+        more = {} if site is None else {"site": site}
+        jobs.append(Job(folder / "job", module, dask_cluster, **more).start())
         return jobs[-1]
 
     yield start
