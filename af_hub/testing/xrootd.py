@@ -31,6 +31,8 @@ from af_hub.testing.process import Daemon
 
 SUITE = "trixie"
 PACKAGES = ("xrootd-server", "xrootd-server-plugins", "xrootd-plugins", "xrootd-scitokens-plugins")
+LAYOUT = "2"
+"""Change it when the packages change: checkouts of different versions on one machine have a folder each."""
 CONFIG = CONFIGURATION / "xrootd"
 # Debian's name of the library folder, and the loader in it.
 LOADERS = {
@@ -63,7 +65,7 @@ def xrootd_folder(progress: Progress = lambda _: None) -> Path:
     Unavailable
         When Debian's packages cannot be had here, with the reason.
     """
-    into = debian.cache_folder() / f"xrootd-{SUITE}"
+    into = debian.cache_folder() / f"xrootd-{SUITE}-{LAYOUT}"
     with debian.whole_folder(into, f"{SUITE} {' '.join(PACKAGES)}", progress) as building:
         if building:
             with TemporaryDirectory(dir=into.parent, prefix=f".{into.name}-") as apt:

@@ -82,7 +82,9 @@ def test_the_configurations_name_only_variables_that_are_given():
         used = {part.split(")")[0] for line in directives for part in line.split("$(")[1:]}
         assert used == given, path.name
         variables = {line.split("$")[1] for line in directives if line.startswith("set ")}
-        assert not [name for name in variables if f"#   {name} " not in path.read_text() and name != "AF_XROOTD_SECRETS"]
+        assert not [
+            name for name in variables if f"#   {name} " not in path.read_text() and name != "AF_XROOTD_SECRETS"
+        ]
 
 
 def test_authorities_come_with_the_variable_that_names_their_folder():
