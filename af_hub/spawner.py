@@ -20,11 +20,12 @@ import jinja2
 from jinja2.utils import urlize
 from jupyterhub.spawner import Spawner, SpawnException
 from jupyterhub.utils import maybe_future, random_port, url_path_join, wait_for_http_server
-from traitlets import Dict, Float, Unicode, default
+from traitlets import Dict, Float, List, Unicode, default
 
 from af_hub.errors import AFError, ChoiceRefused, LoginRequired, PolicyError
 from af_hub.files import open_log, write_private
 from af_hub.policy.decide import Rights
+from af_hub.policy.jobs import token_pools
 from af_hub.policy.model import Cache, Policy
 from af_hub.session import fragments
 from af_hub.session.authorities import authority_files
@@ -145,6 +146,19 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         """
     ).tag(config=True)
 
+    tools = List(
+        Unicode(),
+        help="""
+        Folders with programs that people find in every session, after those of their image: HTCondor's, for instance.
+
+        When unset, sessions have what their image has, and what lies in ``/usr/local/bin`` and ``/usr/bin``.
+
+        Example::
+
+            c.LocalAFSpawner.tools = ["/opt/condor/bin"]
+        """,
+    ).tag(config=True)
+
     first_token_timeout = Float(
         20,
         help="""
@@ -191,6 +205,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             "users:activity!user",
             "access:servers!server",
             "custom:af-token:read",
+            "custom:af-token:pool",
             "access:services!service=af-controller",
         ]
 
@@ -294,7 +309,9 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         except (AFError, OSError) as error:
             self._clean_up()
             self._refuse(f"The session cannot be prepared: {error}", Reason.FACILITY, 500)
-        self._supervisor = self._start_supervisor(python, home, fragment, has_token)
+        pool = self._pool_of(rights, policy)
+        condor = {"pool": pool, "job_tokens": pool in token_pools(policy, rights, self.user.name)}
+        self._supervisor = self._start_supervisor(python, home, fragment, has_token, condor)
         image, size = options.choice.values()
         self.log.info("session of %s begins: image %s, size %s", self._log_name, image, size)
         self._be_adoptable()
@@ -365,7 +382,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
 
     def describe(self, options: SessionOptions, rights: Rights, policy: Policy, folder: str) -> SessionFragment:
         """All that this session gets, as one fragment."""
-        pools = {policy.sites[site].pool for site in rights.sites}
+        pool = self._pool_of(rights, policy)
         cache = self.cache or next(iter(policy.caches), "")
         if cache and cache not in policy.caches:
             self._refuse(
@@ -377,7 +394,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             fragments.image_fragment(options.image_name),
             fragments.token_fragment(folder),
             fragments.dask_fragment(folder, self.controller_url, rights.sites),
-            *([fragments.condor_fragment(policy.pools[pools.pop()])] if rights.condor and len(pools) == 1 else []),
+            *([self._condor_fragment(folder, pool, rights, policy)] if pool else []),
             *([self._data_fragment(folder, policy.caches[cache])] if cache else []),
             *([datasets_fragment(self.datasets)] if self.datasets else []),
         )
@@ -388,8 +405,19 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         try:
             authorities = authority_files(Path(cache.ca_file).read_bytes()) if cache.ca_file else {}
         except (PolicyError, OSError) as error:
-            self.log.error("no session can trust the cache %s (caches.*.ca_file %s): %s", cache.url, cache.ca_file, error)
+            self.log.error(
+                "no session can trust the cache %s (caches.*.ca_file %s): %s", cache.url, cache.ca_file, error
+            )
         return xrootd_fragment(folder, cache.url, signpost=True, authorities=authorities)
+
+    def _pool_of(self, rights: Rights, policy: Policy) -> str:
+        """The pool that HTCondor's tools in the session work with; empty where there is none, or more than one."""
+        pools = {policy.sites[site].pool for site in rights.sites}
+        return pools.pop() if rights.condor and len(pools) == 1 else ""
+
+    def _condor_fragment(self, folder: str, pool: str, rights: Rights, policy: Policy) -> SessionFragment:
+        asks = pool in token_pools(policy, rights, self.user.name)
+        return fragments.condor_fragment(folder, policy.pools[pool], asks)
 
     def _python_of(self, options: SessionOptions) -> Path:
         environment = options.image.environment
@@ -409,7 +437,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         return environment / "bin" / "python"
 
     def _start_supervisor(
-        self, python: Path, home: Path, fragment: SessionFragment, has_token: bool
+        self, python: Path, home: Path, fragment: SessionFragment, has_token: bool, condor: Mapping[str, object]
     ) -> Identity | None:
         assert self._folder is not None
         agent_argv = [*_ours("agent"), "--config", str(self._folder / "agent.json"), "--ready-fd", READY_FD]
@@ -429,6 +457,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
             "hub_token": self.api_token,
             "controller_url": self.controller_url,
             "cache": fragment.environment.get(CACHE, ""),
+            **condor,
         }
         write_private(self._folder / "plan.json", json.dumps(plan))
         write_private(self._folder / "agent.json", json.dumps(agent))
@@ -451,7 +480,7 @@ class LocalAFSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
         hubs_own = {name: value for name, value in self.get_env().items() if name != "JPY_API_TOKEN"}
         return {
             **fragment.environment,
-            "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": ":".join([str(python.parent), *self.tools, "/usr/local/bin:/usr/bin:/bin"]),
             "VIRTUAL_ENV": str(python.parent.parent),
             "HOME": str(home),
             "USER": self.user.name,

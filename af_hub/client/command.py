@@ -27,6 +27,7 @@ from af_hub.client.hub import POOL_KEYS, Hub
 from af_hub.client.logins import HubLogin, Logins, login_file, mark_of, read_address, session_login
 from af_hub.client.whoami import describe_person
 from af_hub.client.wlcg import place_to_write, write_token
+from af_hub.condor.jobtoken import with_token
 from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
 
 OK, FAILED, NO, NOT_LOGGED_IN, INTERRUPTED = 0, 1, 3, 4, 130
@@ -150,6 +151,12 @@ def submit(options: argparse.Namespace, terminal: Terminal) -> None:
     login = terminal.current(options.hub)
     found = Hub(login.hub, login.token).pool(options.pool)
     way = submitting.Way(*(found[key] for key in POOL_KEYS))
+    if options.token:
+        try:
+            Hub(login.hub, login.token).bring_job_tokens(way.pool)
+            description = with_token(description)
+        except AFError as error:
+            terminal.tell(f"The jobs get no token to read data with: {error}")
     jobs = submitting.submit(way, description, options.description.absolute().parent)
     many = f"{len(jobs)} jobs" if len(jobs) > 1 else "1 job"
     terminal.say(f"Submitted {many} to {way.schedd}: {', '.join(jobs)}", jobs=jobs, pool=way.pool, schedd=way.schedd)
@@ -208,6 +215,7 @@ def parser() -> argparse.ArgumentParser:
     one = add("submit", submit, "Submit an HTCondor submit description, as yourself, with its files.", which)
     one.add_argument("description", type=Path, metavar="FILE", help="files that it names are looked for beside it")
     one.add_argument("--pool", default="", metavar="NAME", help="which pool, where several are open to you")
+    one.add_argument("--no-token", dest="token", action="store_false", help="jobs that read no data with your token")
     add("logout", logout, "Give the hub's token back, and remove what lies here.", which)
     return top
 

@@ -105,6 +105,10 @@ class Hub:
             raise self._odd()
         return found
 
+    def bring_job_tokens(self, pool: str) -> None:
+        """Have the token with which the owner's jobs in this pool read data brought there; a controller's refusal is ours."""
+        self._ask("POST", "services/af-controller/api/job-tokens", {"pool": pool}, below="")
+
     def end(self) -> None:
         """Take the token back."""
         model = self._object("GET", "user")
@@ -126,12 +130,14 @@ class Hub:
     def _odd(self) -> Unavailable:
         return Unavailable(f"{self.url} does not answer as a hub of AF Hub does; is that its address?")
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, below: str = "hub/api/"
+    ) -> httpx.Response:
         headers = {"Authorization": f"token {self.token}"} if self.token else {}
         try:
             # Without TLS nothing is verified, and to prepare for it takes longer than the rest.
             with httpx.Client(verify=self.url.startswith("https:"), timeout=SECONDS) as client:
-                answer = client.request(method, f"{self.url}hub/api/{path}", headers=headers, json=body)
+                answer = client.request(method, f"{self.url}{below}{path}", headers=headers, json=body)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"{self.url} does not answer ({type(error).__name__}).") from None
         if answer.is_success:
@@ -168,6 +174,7 @@ def sentence_of(answer: httpx.Response) -> str:
         found = answer.json()
     except ValueError:
         found = None
-    message = found.get("message") if isinstance(found, dict) else None
+    # JupyterHub says "message", the controller's problem details (RFC 9457) say "detail".
+    message = found.get("message") or found.get("detail") if isinstance(found, dict) else None
     text = message if isinstance(message, str) and message else guess(answer)
     return "".join(one if one.isprintable() else " " for one in text)

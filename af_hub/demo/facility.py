@@ -238,11 +238,13 @@ class Facility:
         self._begin(Daemon("mapping", argv, self.folder / "mapping.log", env=self.pool.operator_environment())).ready()
 
     def _start_hub(self) -> None:
+        assert self.pool is not None
         extra = self.folder / "hub" / "demo_config.py"
         dataset = make_dataset(data_folder(lambda _: None))
         extra.write_text(
             f"c.LocalAFSpawner.welcome = {str(Path(__file__).with_name('Welcome.ipynb'))!r}\n"
             f"c.LocalAFSpawner.datasets = {{'dimuon': {dataset.urls(self.origin.url)!r}}}\n"
+            f"c.LocalAFSpawner.tools = {[str(self.pool.prefix / 'usr/bin')]!r}\n"
         )
         hub = self._begin(hub_daemon(self.plan, self._environ(), extra))
         hub.wait_until(lambda: self._see_all_alive() and hub_serves(self.plan), HUB_SECONDS)

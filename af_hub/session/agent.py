@@ -1,6 +1,6 @@
 """The session agent: one small process beside the user's server, which needs nothing of the user's image.
 
-It keeps the token file fresh, holds the near ends of the tunnels to the person's Dask clusters, tells XRootD clients whether to read
+It keeps the token files fresh, holds the near ends of the tunnels to the person's Dask clusters, tells XRootD clients whether to read
 from the cache or from the origin, and answers on a Unix socket (0600, in the session's folder)::
 
     GET    /health          what became of token and tunnels
@@ -18,7 +18,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -34,8 +34,9 @@ from af_hub.session.attachments import Attachments, BadClusterId
 from af_hub.session.bridge import open_bridge
 from af_hub.session.controller import Controller, ControllerRefused
 from af_hub.session.folders import LONGEST_SOCKET_PATH, FolderUnusable
-from af_hub.session.fragments import AGENT_SOCKET, TOKEN_FILE
+from af_hub.session.fragments import AGENT_SOCKET, POOL_TOKEN_FILE, TOKEN_FILE
 from af_hub.session.freshness import Freshness, HubTokens, keep_fresh
+from af_hub.session.jobtokens import keep_brought
 from af_hub.session.signpost import open_signpost
 from af_hub.session.tokenfile import TokenFile
 
@@ -48,13 +49,23 @@ FRESHNESS = web.AppKey("freshness", Freshness)
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """What the spawner tells the agent, in a file (0600) because of the hub token in it."""
+    """What the spawner tells the agent, in a file (0600) because of the hub token in it.
+
+    Parameters
+    ----------
+    pool
+        The HTCondor pool, by its name in ``facility.yaml``, of which the session's tools need a token; none when empty.
+    job_tokens
+        Whether batch jobs there get a token.
+    """
 
     folder: Path
     hub_api_url: str
     hub_token: str = field(repr=False)
     controller_url: str
     cache: str = ""
+    pool: str = ""
+    job_tokens: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -177,7 +188,12 @@ async def run(config: AgentConfig, ready_fd: int | None, signpost: socket.socket
         controller = Controller(http, config.controller_url, config.hub_token)
         attachments = Attachments(config.folder / "clusters", controller.credentials, open_bridge)
         tokens = HubTokens(http, config.hub_api_url, config.hub_token)
-        keeping = asyncio.create_task(keep_fresh(tokens, TokenFile(config.folder / TOKEN_FILE), freshness, first))
+        keeping = asyncio.create_task(
+            _together(
+                keep_fresh(tokens, TokenFile(config.folder / TOKEN_FILE), freshness, first),
+                *_for_the_pool(config, http, controller),
+            )
+        )
         await attachments.take_up()
         socket = config.folder / AGENT_SOCKET
         async with serving(build_app(attachments, freshness), socket):
@@ -185,6 +201,24 @@ async def run(config: AgentConfig, ready_fd: int | None, signpost: socket.socket
             say_ready(ready_fd, socket=str(socket), token=freshness.expires_at > 0, reason=freshness.reason)
             await _any_of(None, keeping, stop.wait())
         await attachments.close()
+
+
+def _for_the_pool(
+    config: AgentConfig, http: aiohttp.ClientSession, controller: Controller
+) -> Iterator[Coroutine[Any, Any, None]]:
+    """What is to be kept for HTCondor's tools and for batch jobs."""
+    if config.pool:
+        tokens = HubTokens(http, config.hub_api_url, config.hub_token, config.pool)
+        yield keep_fresh(tokens, TokenFile(config.folder / POOL_TOKEN_FILE), Freshness(), asyncio.Event())
+    if config.job_tokens:
+        yield keep_brought(lambda: controller.bring_job_tokens(config.pool))
+
+
+async def _together(*loops: Coroutine[Any, Any, None]) -> None:
+    """All of them, until one fails."""
+    async with asyncio.TaskGroup() as group:
+        for loop in loops:
+            group.create_task(loop)
 
 
 async def _any_of(seconds: float | None, keeping: asyncio.Task[None], *others: Coroutine[Any, Any, object]) -> None:

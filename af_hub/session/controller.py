@@ -1,5 +1,6 @@
-"""What the session agent asks of the controller: credentials for one Dask cluster of this person."""
+"""What the session agent asks of the controller: credentials for one Dask cluster of this person, and tokens for their batch jobs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -72,11 +73,25 @@ class Controller:
         Unavailable
             When it does not answer in time.
         """
+        body = {"ssh_public_key": keys.ssh_public, "tls_csr": keys.tls_csr}
+        return read_credentials(await self._post(f"api/clusters/{dask_cluster}/credentials", body))
+
+    async def bring_job_tokens(self, pool: str) -> None:
+        """Have the token with which batch jobs in this pool read data brought there.
+
+        Raises
+        ------
+        ControllerRefused, Unavailable
+            As :meth:`credentials`.
+        """
+        await self._post("api/job-tokens", {"pool": pool})
+
+    async def _post(self, path: str, body: Mapping[str, str]) -> Any:
         try:
             async with self._http.post(
-                f"{self._url}api/clusters/{dask_cluster}/credentials",
+                f"{self._url}{path}",
                 headers=self._headers,
-                json={"ssh_public_key": keys.ssh_public, "tls_csr": keys.tls_csr},
+                json=body,
                 timeout=aiohttp.ClientTimeout(ANSWER_SECONDS),
                 allow_redirects=False,
             ) as response:
@@ -86,4 +101,4 @@ class Controller:
         if response.status >= HTTPStatus.BAD_REQUEST:
             sentence = answer.get("detail") if isinstance(answer, dict) else None
             raise ControllerRefused(response.status, str(sentence or f"the controller said {response.status}"))
-        return read_credentials(answer)
+        return answer

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from af_hub.condor.jobtoken import SUBMIT_ENVIRONMENT
 from af_hub.errors import FragmentConflict
 from af_hub.forwarder.dask_settings import CLIENT, as_environment
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # the session agent reads names from here, and has no pydanti
     from af_hub.policy.model import Pool
 
 TOKEN_FILE = "token"  # noqa: S105
+POOL_TOKEN_FILE = "pool-token"  # noqa: S105
 AGENT_SOCKET = "agent.sock"
 
 
@@ -93,11 +95,17 @@ def dask_fragment(folder: str, controller_url: str, sites: tuple[str, ...]) -> S
     )
 
 
-def condor_fragment(pool: "Pool") -> SessionFragment:
+def condor_fragment(folder: str, pool: "Pool", job_tokens: bool = False) -> SessionFragment:
     """HTCondor's tools and bindings in the session: this pool, by token and nothing else, no file of the machine's own HTCondor.
 
-    The names are HTCondor's configuration macros (manual, section "Configuration Macros"), given by environment. It finds the
-    token as everybody does, by ``BEARER_TOKEN_FILE``; what the pool lets that token do is the pool's affair.
+    The names are HTCondor's configuration macros (manual, section "Configuration Macros"), given by environment. The token is one of its
+    own, which the agent keeps fresh: good for this pool alone, and the only one with which jobs can be submitted. That of
+    ``BEARER_TOKEN_FILE`` is shown to every cache and storage element.
+
+    Parameters
+    ----------
+    job_tokens
+        Whether jobs that are submitted here ask for a token to read data with.
     """
     return SessionFragment(
         environment={
@@ -107,5 +115,7 @@ def condor_fragment(pool: "Pool") -> SessionFragment:
             "_condor_SEC_CLIENT_AUTHENTICATION": "REQUIRED",
             "_condor_SEC_CLIENT_AUTHENTICATION_METHODS": "SCITOKENS",
             "_condor_AUTH_SSL_CLIENT_CAFILE": pool.ca_file,
+            "_condor_SCITOKENS_FILE": f"{folder}/{POOL_TOKEN_FILE}",
+            **(SUBMIT_ENVIRONMENT if job_tokens else {}),
         }
     )

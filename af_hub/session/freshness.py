@@ -57,33 +57,44 @@ def seconds_until_retry(failures: int, uniform: Callable[[float, float], float])
 
 
 class HubTokens:
-    """``GET /hub/api/af/token`` with the server's own hub token."""
+    """``GET /hub/api/af/token`` with the server's own hub token; ``POST /hub/api/af/pool`` when a pool is named.
 
-    def __init__(self, http: aiohttp.ClientSession, hub_api_url: str, hub_token: str) -> None:
-        self._http, self._url = http, f"{hub_api_url.rstrip('/')}/af/token"
+    Parameters
+    ----------
+    pool
+        A name of ``facility.yaml``: the token is one for this pool.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession, hub_api_url: str, hub_token: str, pool: str = "") -> None:
+        self._http, self._method = http, "POST" if pool else "GET"
+        self._body = {"pool": pool} if pool else None
+        self._url = f"{hub_api_url.rstrip('/')}/af/{'pool' if pool else 'token'}"
+        self._scope = f"custom:af-token:{'pool' if pool else 'read'}"
         self._headers = {"Authorization": f"token {hub_token}"}
 
     async def access_token(self) -> AccessToken:
         """See :class:`TokenSource`."""
         try:
-            async with self._http.get(
+            async with self._http.request(
+                self._method,
                 self._url,
+                json=self._body,
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(ANSWER_SECONDS),
                 allow_redirects=False,
             ) as response:
-                return _read(response.status, await response.json())
+                return _read(response.status, await response.json(), self._scope)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise Unavailable(f"the hub gave no token ({type(error).__name__})") from error
 
 
-def _read(status: int, answer: object) -> AccessToken:
+def _read(status: int, answer: object, scope: str) -> AccessToken:
     if status == HTTPStatus.UNAUTHORIZED:
         raise NoToken(
             "Your login at the IAM has ended, or this session's hub token has: log out of the hub and in again."
         )
     if status == HTTPStatus.FORBIDDEN:
-        raise NoToken("This session may not have a token: its hub token lacks the scope custom:af-token:read.")
+        raise NoToken(f"This session may not have a token, or its hub token lacks the scope {scope}.")
     if status != HTTPStatus.OK or not isinstance(answer, dict):
         raise Unavailable(f"the hub gave no token (status {status})")
     value, expires_at = answer.get("access_token"), answer.get("expires_at")

@@ -34,6 +34,9 @@ class FakeHub:
         if self.fails:
             status = self.fails.pop(0)
             return web.json_response({"status": status, "message": "no"}, status=status)
+        if request.method == "POST":
+            pool = (await request.json())["pool"]
+            return web.json_response({"access_token": f"for-{pool}", "expires_at": time.time() + 600, "issuer": "i"})
         self.given += 1
         return web.json_response(
             {"access_token": f"token-{self.given}", "expires_at": time.time() + self.life, "issuer": "https://iam/"}
@@ -49,12 +52,21 @@ class FakeController:
         self.forwarder: dict[str, object] = {"host": "127.0.0.1", "port": 1, "host_key": "ssh-ed25519 AAAA"}
         self.life, self.asked = 3600.0, 0
         self.url = ""
+        self.job_tokens_brought: list[str] = []
 
     def new_cluster(self) -> ClusterKeys:
         keys = ClusterKeys(self.state, new_cluster_id())
         keys.make(self.user_ca, time.time() + 3600)
         self.keys[keys.cluster] = keys
         return keys
+
+    async def job_tokens(self, request: web.Request) -> web.Response:
+        pool = (await request.json())["pool"]
+        self.job_tokens_brought.append(pool)
+        if request.headers.get("Authorization") != f"token {HUB_TOKEN}" or pool == "closed":
+            problem = {"title": "Not allowed", "status": 403, "detail": "Jobs in the pool 'closed' get no token."}
+            return web.json_response(problem, status=403, content_type="application/problem+json")
+        return web.json_response({"pools": {pool: time.time() + 3600}})
 
     async def credentials(self, request: web.Request) -> web.Response:
         self.asked += 1
@@ -72,6 +84,8 @@ async def serving(hub: FakeHub, controller: FakeController) -> AsyncIterator[Non
     """Both on one port of the loopback, as behind the hub's proxy."""
     app = web.Application()
     app.router.add_get("/hub/api/af/token", hub.token)
+    app.router.add_post("/hub/api/af/pool", hub.token)
+    app.router.add_post("/services/af-controller/api/job-tokens", controller.job_tokens)
     app.router.add_post("/services/af-controller/api/clusters/{id}/credentials", controller.credentials)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

@@ -33,7 +33,7 @@ def test_whole_session(golden: Golden) -> None:
         image_fragment("python-analysis"),
         token_fragment(FOLDER),
         dask_fragment(FOLDER, CONTROLLER, ("T2_A", "T2_B")),
-        condor_fragment(POOL),
+        condor_fragment(FOLDER, POOL, job_tokens=True),
         xrootd_fragment(FOLDER, "root://cache.af-hub.test:1094"),
     )
     golden("session.json", json.dumps({k: dict(v) for k, v in vars(whole).items()}, indent=1, sort_keys=True) + "\n")

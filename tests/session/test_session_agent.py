@@ -17,13 +17,13 @@ import pytest
 from session_fakes import HUB_TOKEN, FakeController, FakeHub, scheduler_at_a_site, serving
 
 from af_hub.errors import Unavailable
-from af_hub.testing.process import Daemon
+from af_hub.testing.process import Daemon, comes_true
 
 
 class Agent:
     """One session agent and its folder; may be killed and started again."""
 
-    def __init__(self, tmp: Path, hub: FakeHub, controller: FakeController) -> None:
+    def __init__(self, tmp: Path, hub: FakeHub, controller: FakeController, **more: object) -> None:
         self.folder = tmp / "run"
         self.folder.mkdir(mode=0o700)
         config = {
@@ -31,6 +31,7 @@ class Agent:
             "hub_api_url": hub.url,
             "hub_token": HUB_TOKEN,
             "controller_url": controller.url,
+            **more,
         }
         (self.folder / "agent.json").write_text(json.dumps(config))
         argv = [sys.executable, "-m", "af_hub.session.agent"]
@@ -103,6 +104,27 @@ async def test_token_is_there_when_it_says_ready(agent: Agent) -> None:
     assert (agent.folder / "token").read_text() == "token-1"
     assert mode(agent.folder / "token") == 0o600
     assert mode(agent.folder / "agent.sock") == 0o600
+
+
+async def test_tools_of_the_pool_and_batch_jobs_have_tokens(
+    tmp_path: Path, hub: FakeHub, controller: FakeController
+) -> None:
+    agent = Agent(tmp_path, hub, controller, pool="main", job_tokens=True)
+    with agent.daemon:
+        await asyncio.to_thread(agent.daemon.ready)
+        file = agent.folder / "pool-token"
+        assert await asyncio.to_thread(comes_true, lambda: file.exists() and bool(controller.job_tokens_brought), 20)
+        assert file.read_text() == "for-main" and mode(file) == 0o600
+        assert (agent.folder / "token").read_text() == "token-1", "that one is for data"
+        assert controller.job_tokens_brought == ["main"]
+
+
+async def test_refused_job_tokens_end_nothing(tmp_path: Path, hub: FakeHub, controller: FakeController) -> None:
+    agent = Agent(tmp_path, hub, controller, pool="closed", job_tokens=True)
+    with agent.daemon:
+        assert (await asyncio.to_thread(agent.daemon.ready))["token"] is True
+        assert await asyncio.to_thread(comes_true, lambda: len(controller.job_tokens_brought) > 1, 20), "it asks again"
+    assert "Jobs in the pool 'closed' get no token." in agent.daemon.log.read_text()
 
 
 async def test_hub_that_stumbles_delays_the_token(agent: Agent, hub: FakeHub) -> None:

@@ -232,6 +232,7 @@ def test_hub_token_of_the_session_is_narrow(colleague: Person, shared: Path) -> 
         "access:servers",
         "access:services",
         "custom:af-token:read",
+        "custom:af-token:pool",
         "read:users:name",
         "read:users:groups",
     }
