@@ -4,6 +4,7 @@ import asyncio
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from jupyterhub.spawner import SpawnException
@@ -79,6 +80,7 @@ class Radios(HTMLParser):
 
 def spawner_of(*groups: str, **traits: object) -> LocalAFSpawner:
     spawner = LocalAFSpawner(**traits)
+    spawner.user = SimpleNamespace(name="ada")
     spawner.authenticator = KnownPerson(*groups)
     return spawner
 
@@ -198,7 +200,7 @@ async def test_start_checks_last(tmp_path: Path, groups: tuple[str, ...] | None,
         pytest.param(
             ("/cms", "/cms/itcms"),
             "far",
-            {"XROOT_PROXY": "root://far:1094//", "AF_SITES": "T2_A", "_condor_COLLECTOR_HOST": "cm:9618"},
+            {"XROOT_PROXY": "root://far:1094//", "AF_SITES": "T2_A", "_condor_SCITOKENS_FILE": "/run/x/pool-token"},
             id="pool, other cache",
         ),
     ],
