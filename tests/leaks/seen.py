@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
+import httpx
 import jwt
 from cryptography.fernet import Fernet, InvalidToken
 
@@ -21,6 +22,10 @@ from af_hub.testing.iam import DemoIAM
 from af_hub.tokens.keys import fernet
 
 SEALED = re.compile(rb"gAAAA[A-Za-z0-9_-]{60,}={0,2}")
+SECRET_KEYS = {"token", "access_token", "refresh_token", "secret", "client_secret", "auth_state", "password", "code"}
+OURS = re.compile("/hub/(api/af/|oauth|log|af/refused)")
+"""Routes that never fail; some of JupyterHub 6.1.1 do, such as ``authorizations/token`` without a token."""
+
 SHOWN = 14
 """So many characters of a secret's beginning or end are enough to know it by."""
 
@@ -120,3 +125,20 @@ def cell(value: object) -> bytes:
 def texts(location: str) -> bytes:
     """An address as it is, and as it reads."""
     return location.encode() + b" " + unquote(location).encode(errors="replace")
+
+
+def secret_keys(found: Any) -> Iterator[str]:
+    """Keys of secrets that are not empty, in JSON of any depth."""
+    if isinstance(found, dict):
+        yield from (key for key, value in found.items() if key in SECRET_KEYS and value)
+        found = list(found.values())
+    if isinstance(found, list):
+        for one in found:
+            yield from secret_keys(one)
+
+
+def meant(answer: httpx.Response) -> bool:
+    """Whether the hub wanted to answer so: a 503 has a sentence."""
+    if answer.status_code == 503 and answer.headers.get("Content-Type") == "application/json":
+        return str(answer.json()["message"]).endswith(".")
+    return answer.status_code < 500 or not OURS.match(answer.url.path)

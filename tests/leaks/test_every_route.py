@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import ADMIN, OTHER, OWNER, ROUTES, Place
-from seen import texts
+from asked_hub import ADMIN, OTHER, OWNER, ROUTES, Place
+from seen import meant, secret_keys, texts
 
 pytestmark = pytest.mark.real
 
@@ -31,10 +31,6 @@ FLAGS = {
 }
 GROUP = re.compile(r"\((?:\?P<\w+>)?[^()]*(?:\([^()]*\)[^()]*)*\)\??")
 AFTER = {"groups": ["%2Fcms", "af-admins"], "services": ["af-controller"], "servers": [""]}
-OURS = re.compile("/hub/(api/af/|oauth|log|af/refused)")
-"""Routes that never fail; some of JupyterHub 6.1.1 do, such as ``authorizations/token`` without a token."""
-
-SECRET_KEYS = {"token", "access_token", "refresh_token", "secret", "client_secret", "auth_state", "password", "code"}
 
 
 def paths(pattern: str, name: str, token_id: str) -> Iterator[str]:
@@ -72,16 +68,6 @@ def all_paths(place: Place, name: str) -> list[str]:
     return [path for pattern, _ in place.routes for path in paths(pattern, name, token_id)]
 
 
-def secret_keys(found: Any) -> Iterator[str]:
-    """Keys of secrets that are not empty, in JSON of any depth."""
-    if isinstance(found, dict):
-        yield from (key for key, value in found.items() if key in SECRET_KEYS and value)
-        found = list(found.values())
-    if isinstance(found, list):
-        for one in found:
-            yield from secret_keys(one)
-
-
 def leaks(place: Place, caller: str, answer: httpx.Response) -> list[str]:
     """What of others, or of the hub, stands in this answer."""
     username, _ = CALLERS[caller]
@@ -94,13 +80,6 @@ def leaks(place: Place, caller: str, answer: httpx.Response) -> list[str]:
         return found
     given = {"access_token"} if subject and answer.url.path in ("/hub/api/af/token", "/hub/api/af/pool") else set()
     return found + sorted(keys - given)
-
-
-def meant(answer: httpx.Response) -> bool:
-    """Whether the hub wanted to answer so: a 503 has a sentence."""
-    if answer.status_code == 503 and answer.headers.get("Content-Type") == "application/json":
-        return str(answer.json()["message"]).endswith(".")
-    return answer.status_code < 500 or not OURS.match(answer.url.path)
 
 
 def ask(client: httpx.Client, method: str, path: str, **more: Any) -> httpx.Response:

@@ -10,11 +10,10 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from conftest import ADMIN, OTHER, OWNER, Place
+from asked_hub import ADMIN, OTHER, OWNER, Place
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from seen import texts
-from test_every_route import meant, secret_keys
+from seen import meant, secret_keys, texts
 
 pytestmark = pytest.mark.real
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from conftest import OWNER, Place
+from asked_hub import OWNER, Place
 from seen import cell, rows
 
 from af_hub.testing.browser import xsrf_headers
