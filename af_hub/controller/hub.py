@@ -23,6 +23,7 @@ REMEMBERED_SECONDS = 10
 
 REMEMBERED_TOKENS = 2000
 
+LOGIN_OVER = "the login of {} has expired; log in at the hub again"
 ILL = (
     "The hub cannot serve now: its disk may be full, its log says more. Try again in a minute; if it stays so, write to the facility's "
     "administrators."
@@ -47,10 +48,11 @@ class CondorToken:
 
 @dataclass(frozen=True)
 class StorageToken:
-    """A person's access token for storage, which goes to the jobs of their Dask clusters."""
+    """A person's access token for storage, which goes to the jobs of their Dask clusters; the last one unless they are ``logged_in``."""
 
     value: str = field(repr=False)
     expires_at: float
+    logged_in: bool = field(default=True, compare=False)
 
 
 class Hub:
@@ -140,7 +142,8 @@ class Hub:
         Refused
             When the hub gives none for this person.
         """
-        return CondorToken(*await self._token_of(username, "condor", "HTCondor token"))
+        token, expires_at, _ = await self._token_of(username, "condor", "HTCondor token")
+        return CondorToken(token, expires_at)
 
     async def storage_token(self, username: str) -> StorageToken:
         """A token with which jobs of ``username`` read data; it may be the one that was given before.
@@ -152,19 +155,20 @@ class Hub:
         Refused
             When the hub gives none for this person.
         """
-        return StorageToken(*await self._token_of(username, "storage", "storage token"))
+        token, expires_at, more = await self._token_of(username, "storage", "storage token")
+        return StorageToken(token, expires_at, more.get("logged_in") is not False)
 
-    async def _token_of(self, username: str, purpose: str, name: str) -> tuple[str, float]:
+    async def _token_of(self, username: str, purpose: str, name: str) -> tuple[str, float, Mapping[str, Any]]:
         answer = await self._ask("POST", f"af/token/{purpose}", json={"username": username})
         if answer.status_code == 401:
-            raise LoginRequired(f"the login of {username} has expired; log in at the hub again")
+            raise LoginRequired(LOGIN_OVER.format(username))
         if answer.status_code in (403, 404):
             raise Refused(f"the hub gives no {name} for {username}")
         found = _object(answer)
         token, expires_at = found.get("access_token"), found.get("expires_at")
         if not isinstance(token, str) or not isinstance(expires_at, int | float):
             raise Unavailable("the hub's answer holds no token")
-        return token, float(expires_at)
+        return token, float(expires_at), found
 
     async def _ask(
         self, method: str, path: str, token: str | None = None, json: Mapping[str, str] | None = None

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from af_hub.backoff import backoff
 from af_hub.controller import metrics, why
-from af_hub.controller.hub import Hub, StorageToken
+from af_hub.controller.hub import LOGIN_OVER, Hub, StorageToken
 from af_hub.controller.jobagent import JobAgents
 from af_hub.controller.store import Store
 from af_hub.errors import LoginRequired, Refused, Unavailable
@@ -194,7 +194,9 @@ class Tokens:
         metrics.TOKENS_ASKED.labels("ok" if token != purse.token else "same").inc()
         now = self.clock()
         again = refresh_at(AccessToken(token.value, now, token.expires_at), owner) - now
-        purse.token, purse.failures, purse.trouble, purse.for_good = token, 0, "", False
+        purse.token, purse.failures, purse.trouble, purse.for_good = token, 0, "", not token.logged_in
+        if not token.logged_in:
+            purse.trouble, again = LOGIN_OVER.format(owner), min(again, ENDED_PAUSE)
         purse.ask_at = now + max(SOONEST, again * self.uniform(0.9, 1.0))
 
     def _note_trouble(self, owner: str, purse: Purse, trouble: str, for_good: bool) -> None:

@@ -29,7 +29,7 @@ class FakeHub:
     tokens
         Hub tokens by what they are: the model that ``/hub/api/user`` answers.
     expired
-        People whose login at the IAM has ended.
+        People whose login at the IAM has ended. A token for storage that is still good is given all the same.
     mint
         Makes the token of a person for the pool, and for their session.
     mint_storage
@@ -71,7 +71,7 @@ class FakeHub:
         """The token with which this person's jobs read data, and when it ends."""
         now = self.clock()
         value, expires_at = self._storage.get(user, ("", 0.0))
-        if expires_at - now <= self.storage_seconds / 2 and not self.away:
+        if expires_at - now <= self.storage_seconds / 2 and not self.away and user not in self.expired:
             self._storage[user] = (value, expires_at) = (self.mint_storage(user), now + self.storage_seconds)
         return value, expires_at
 
@@ -153,13 +153,16 @@ async def _condor_token(request: web.Request) -> web.Response:
 
 async def _storage_token(request: web.Request) -> web.Response:
     hub = _service_only(request)
-    name = await _logged_in(request, hub.storage_tokens_given)
+    name: str = (await request.json())["username"]
+    hub.storage_tokens_given.append(name)
     if name not in hub.people:
         raise web.HTTPNotFound
     value, expires_at = hub.storage_token(name)
+    if expires_at <= hub.clock() and name in hub.expired:
+        raise web.HTTPUnauthorized
     if expires_at <= hub.clock():
         return web.json_response({"status": 503, "message": "The IAM does not answer."}, status=503)
-    return _given(value, expires_at)
+    return _given(value, expires_at, logged_in=name not in hub.expired)
 
 
 async def _logged_in(request: web.Request, given: list[str]) -> str:
@@ -170,9 +173,9 @@ async def _logged_in(request: web.Request, given: list[str]) -> str:
     return name
 
 
-def _given(token: str, expires_at: float) -> web.Response:
+def _given(token: str, expires_at: float, **more: object) -> web.Response:
     found = {"access_token": token, "expires_at": expires_at, "issuer": "https://iam.af-hub.test/"}
-    return web.json_response(found)
+    return web.json_response(found | more)
 
 
 async def _authorize(request: web.Request) -> web.Response:

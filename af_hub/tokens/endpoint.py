@@ -188,7 +188,11 @@ class ServiceTokenHandler(AFHandler):
         record = self.recorded(body["username"])
         with errors_as_http():
             token = await source(record.claims.username)
-        self.answer(describe_token(token, record.claims.issuer))
+        self.answer(describe_token(token, record.claims.issuer) | self.more(record.claims.username))
+
+    def more(self, username: str) -> dict[str, object]:
+        """What else the answer says of somebody."""
+        return {}
 
 
 class CondorTokenHandler(ServiceTokenHandler):
@@ -201,7 +205,11 @@ class CondorTokenHandler(ServiceTokenHandler):
 
 
 class StorageTokenHandler(ServiceTokenHandler):
-    """``POST token/storage``."""
+    """``POST token/storage``; the answer also says whether more tokens will come after this one."""
+
+    def more(self, username: str) -> dict[str, object]:
+        """Whether the IAM still takes the login."""
+        return {"logged_in": self.iam.keeper.logged_in(username)}
 
     @needs_scope(TOKEN_STORAGE)  # type: ignore[untyped-decorator]
     async def post(self) -> None:

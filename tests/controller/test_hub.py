@@ -38,10 +38,14 @@ async def test_tokens_for_storage(hub):
     fake.away = True
     assert await client.storage_token("ada") == token
     fake.clock = lambda: token.expires_at
-    with pytest.raises(Unavailable, match="^The IAM does not answer.$"):
+    with pytest.raises(Unavailable, match=r"^The IAM does not answer\.$"):
         await client.storage_token("ada")
     with pytest.raises(Refused, match="gives no storage token for bob"):
         await client.storage_token("bob")
     fake.expired = {"ada"}
+    fake.clock = lambda: token.expires_at - 1
+    last = await client.storage_token("ada")
+    assert last == token and token.logged_in and not last.logged_in
+    fake.clock = lambda: token.expires_at
     with pytest.raises(LoginRequired, match="log in at the hub again"):
         await client.storage_token("ada")

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 from world import FACILITY
@@ -138,12 +139,17 @@ async def test_the_hub_is_away_and_comes_back(world, minting):
 async def test_a_login_that_ended_is_told_once_and_taken_up_again(world, minting):
     cluster = await running(world)
     minting.expired = {"cms-analyst"}
-    world.clock.offset += HOUR / 2
-    for _ in range(3):
+    for _ in range(4):
+        world.clock.offset += HOUR / 2
         await look(world)
         await world.turn()
     told = [event.sentence for event in world.get(cluster).events if "protected data" in event.sentence]
-    assert len(told) == 1 and told[0].endswith("the login of cms-analyst has expired; log in at the hub again")
+    until = f"{datetime.fromtimestamp(world.site.agents[cluster].tokens[-1][1], UTC):%-d %b %H:%M} UTC"
+    assert (
+        len(told) == 1
+        and f" until {until} and " in told[0]
+        and told[0].endswith("the login of cms-analyst has expired; log in at the hub again")
+    )
     assert world.get(cluster).reason == told[0] and world.get(cluster).state == State.RUNNING
     asked = len(minting.storage_tokens_given)
     minting.expired = set()
