@@ -1,7 +1,7 @@
 """``af-hub``: what an administrator types. Each command imports what it needs when it runs, so that ``--help`` is quick.
 
 Exit status: 0 yes or done, 1 it failed, 2 mistyped, 3 no (``explain``: the login is refused; ``check policy``: the file has mistakes;
-``check site``: the site is shared; ``mapfile``: too many would lose their account), 130 interrupted.
+``check site``: the site is shared; ``mapfile``: too many lines would go), 130 interrupted.
 """
 
 import json

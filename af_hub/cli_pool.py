@@ -45,14 +45,18 @@ from af_hub.cli_options import NO, facility_option
     help="How lines name people. regex: for a pool without CERTIFICATE_MAPFILE_ASSUME_HASH_KEYS.",
 )
 @click.option(
-    "--floor", type=click.IntRange(0), default=1, show_default=True, help="How many people must have an account."
+    "--floor",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="How many lines there must be. A person has one, and two where the hub signs tokens for the pool.",
 )
 @click.option(
     "--shrink",
     type=click.FloatRange(0, 1),
     default=0.2,
     show_default=True,
-    help="What share of the people there may lose their account, or get another.",
+    help="What share of the lines there may go, or get another account; one always may.",
 )
 @click.option("--lose", type=click.IntRange(0), help="That many may, once, whatever their share.")
 @click.option(
@@ -89,7 +93,7 @@ def mapfile(
     """A static CERTIFICATE_MAPFILE, for a pool that does not run the mapping program.
 
     Who there is comes from the IAMs by SCIM, or from a list; who is what, from the policy. Prints what changes, writes the file in one
-    step, and tells HTCondor. Exit status 0 also when nothing changed, 3 when too many would lose their account: nothing is written then.
+    step, and tells HTCondor. Exit status 0 also when nothing changed, 3 when too many lines would go: nothing is written then.
     """
     from af_hub.condor import static
     from af_hub.condor.mapfile import Keys, compile_mapfile

@@ -174,14 +174,14 @@ def guard(old: Mapping[str, str], new: Mapping[str, str], floor: int, share: flo
     """
     if len(new) < floor:
         return (
-            f"found {len(new)} people with an account, wanted at least {floor}: the list may be broken. If it is not, say "
+            f"found {len(new)} lines to write, wanted at least {floor}: the list of people may be broken. If it is not, say "
             f"`--floor {len(new)}`"
         )
     lost = sum(new.get(key) != account for key, account in old.items())
     most = max(1, int(share * len(old))) if lose is None else lose
     if lost > most:
         return (
-            f"{lost} of {len(old)} people would lose their account or get another, wanted {most} at most: the list may be broken, or the policy. "
+            f"{lost} of {len(old)} lines would go or get another account, wanted {most} at most: the list of people may be broken, or the policy. "
             f"See the lines that begin with `-`; if they are meant, say `--lose {lost}`"
         )
     return ""

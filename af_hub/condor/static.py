@@ -151,7 +151,9 @@ def summary(made: Mapfile, people: People, now: float, policy: Policy) -> str:
     lines += [
         f"nobody gets the account {one}: it is HTCondor's own, or two people would have it" for one in made.refused
     ]
-    lines.append(f"{len(people.claims)} people; {len(made.accounts)} lines, {made.without} people without an account")
+    lines.append(
+        f"people: {len(people.claims)}, of whom the policy gives no account: {made.without}; lines: {len(made.accounts)}"
+    )
     if (change := next_change(policy, now)) < math.inf:
         lines.append(
             f"an override begins or ends at {datetime.fromtimestamp(change, UTC):%Y-%m-%d %H:%M} UTC; run this again then"

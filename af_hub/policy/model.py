@@ -318,8 +318,8 @@ class AccountingGroup(Part):
 
     quota: Quota | None = Field(
         None,
-        description="A share of the pool, or of what the group above it has, as in `0.4`, or a number of cores (HTCondor's weighted slots), "
-        "as in `40`; without it, what the others leave.",
+        description="A number of cores (HTCondor's weighted slots), as in `40`, or a share, as in `0.4`, of what those with a number leave of the "
+        "pool, or of what the group above it has; without it, what the others leave.",
     )
     surplus: bool = Field(False, description="May take more than its quota while nobody else wants it.")
     priority_factor: float | None = Field(

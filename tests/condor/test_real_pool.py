@@ -167,7 +167,8 @@ async def test_scheduler_that_fails_is_held_with_its_reason(
 
 WORDS = """
 import start
-for attribute, value in (("AFSays", "told"), ("Requirements", "True"), ("TransferInput", "/etc/passwd"), ("AFCluster", "x")):
+for attribute, value in (("AFSays", "told"), ("Requirements", "True"), ("TransferInput", "/etc/passwd"), ("AFCluster", "x"),
+                         ("AccountingGroup", "icsc.x"), ("AcctGroup", "icsc")):
     start.ATTRIBUTE = attribute
     print(attribute, start.say(value))
 raise ValueError("no more")
@@ -184,9 +185,14 @@ async def test_job_says_why_it_dies_and_changes_nothing_else(
     jobs = await until(condor_pool, pool, ids, lambda jobs: jobs[0].state is JobState.HELD)
     assert jobs[0].reason == "the job agent ended with status 1" and jobs[0].starts == 1
     assert jobs[0].says.endswith("ValueError: no more")
-    (ad,) = await pool.query(condor_pool.reader_token, these_jobs(ids), ["Requirements", "TransferInput", "AFCluster"])
+    (ad,) = await pool.query(
+        condor_pool.reader_token,
+        these_jobs(ids),
+        ["Requirements", "TransferInput", "AFCluster", "AcctGroup", "AccountingGroup"],
+    )
     assert 'TARGET.SiteName == "T2_B"' in ad["Requirements"]
     assert ad["TransferInput"] == "start.py,words.py" and ad["AFCluster"] == "c" * 32
+    assert (ad["AcctGroup"], ad["AccountingGroup"]) == ("cms.itcms", "cms.itcms.u-cms-cms-analyst")
 
 
 async def test_how_a_job_ended_is_remembered(

@@ -46,6 +46,11 @@ def test_several_experiments():
     assert policy.tokens_of(cms).condor.by == "refresh"
 
 
+def test_shares_of_the_pool():
+    policy = read(written("share-the-pool.md"))
+    assert set(policy.accounting_groups) == {"cms", "cms.itcms", "icsc", "af"}
+
+
 @pytest.mark.parametrize(
     "page, person, groups",
     [("change-the-policy.md", "pupil", ("/cms/school-2026",)), ("when-somebody-loses-a-group.md", "ada", ())],
