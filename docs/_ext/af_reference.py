@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from traitlets import HasTraits
 
 from af_hub.policy.model import PATTERNS
 from af_hub.policy.refusals import Page
@@ -341,13 +342,20 @@ class FixtureReference(Reference):
 
 
 class TraitReference(Reference):
-    """The traits that a class adds to those of its base, with their help."""
+    """The traits that a class, and bases of ours, add to those of JupyterHub and its plugins, with their help."""
 
     def sections(self, found: Any) -> Iterator[tuple[str, str]]:
         """One section a trait that has a text of its own; a default that we change only is told by the base's."""
-        for name, trait in sorted(found.class_own_traits(config=True).items()):
+        ours = [one for one in reversed(found.__mro__) if one.__module__.partition(".")[0] == "af_hub"]
+        traits = {name: trait for one in ours for name, trait in own_traits(one).items()}
+        for name, trait in sorted(traits.items()):
             if trait.help and not name.startswith("_"):
                 yield f"`{found.__name__}.{name}`", as_markdown(trait.help)
+
+
+def own_traits(found: Any) -> dict[str, Any]:
+    """What can be configured of this very class."""
+    return found.class_own_traits(config=True) if issubclass(found, HasTraits) else {}
 
 
 def as_markdown(text: str) -> str:

@@ -152,7 +152,8 @@ def test_what_reads_data_comes_by_exchange_or_is_signed_by_the_hub(two: Two) -> 
         "sub-carl-cms",
     )
     assert exchanged["issuer"] == two.iams["cms"].issuer and "token-exchange" in two.iams["cms"].asked
-    assert two.controller.post("/af/token/storage", json={"username": "cms-carl"}).json() == exchanged
+    of_controller = two.controller.post("/af/token/storage", json={"username": "cms-carl"}).json()
+    assert exchanged.items() <= of_controller.items()
 
     two.sign_in("icsc", "icsc-carl")
     two.iams["icsc"].asked.clear()
