@@ -19,7 +19,7 @@ from af_hub import away
 from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
 from af_hub.iam.claims import Claims, read_claims
 from af_hub.iam.endpoint import IAMClient, TokenAnswer
-from af_hub.iam.http import UNSIGNED
+from af_hub.iam.http import UNSIGNED, forgetful
 from af_hub.iam_settings import IAMSettings
 from af_hub.policy.audit import change_line, decision_line
 from af_hub.policy.decide import Rights, decide
@@ -151,6 +151,7 @@ class IAMAuthenticator(IAMSettings):
             reason=NO_IAM,
         )
 
+    @forgetful
     async def _sign_in(self, handler: BaseHandler) -> tuple[Claims, Rights]:
         if not isinstance(handler, IAMCallbackHandler):  # JupyterHub's page takes passwords, which nobody has here
             raise web.HTTPError(
@@ -200,6 +201,7 @@ class IAMAuthenticator(IAMSettings):
         client: IAMClient = self.clients.named(issuer)
         return client
 
+    @forgetful
     async def device_login(self, client: IAMClient, device_code: str) -> dict[str, Any]:
         """What JupyterHub learns of somebody who said yes to a login by code.
 

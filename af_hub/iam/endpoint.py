@@ -16,7 +16,7 @@ from urllib.parse import quote_plus
 from af_hub.errors import LoginRequired, TokenRejected, Unavailable
 from af_hub.iam.device import DEVICE_GRANT, DeviceStart, read_device_start
 from af_hub.iam.discovery import Discovery
-from af_hub.iam.http import SECONDS, fetch
+from af_hub.iam.http import SECONDS, fetch, forgetful
 from af_hub.iam.idtoken import key_id, verify_id_token
 
 TOKEN = re.compile(r"[\x21-\x7e]+\Z")
@@ -98,12 +98,14 @@ class IAMClient:
     client_secret: str = field(repr=False)
     clock: Callable[[], float] = time.time
 
+    @forgetful
     async def redeem(self, code: str, redirect_uri: str, code_verifier: str) -> TokenAnswer:
         """Tokens for the code of a login."""
         return await self._ask(
             SECONDS, grant_type="authorization_code", code=code, redirect_uri=redirect_uri, code_verifier=code_verifier
         )
 
+    @forgetful
     async def refresh(
         self, refresh_token: str, scope: str = "", audience: str = "", seconds: float = SECONDS
     ) -> TokenAnswer:
@@ -120,6 +122,7 @@ class IAMClient:
         given = {name: value for name, value in wanted.items() if value}
         return await self._ask(seconds, grant_type="refresh_token", refresh_token=refresh_token, **given)
 
+    @forgetful
     async def exchange(self, access_token: str, scope: str, audience: str = "") -> TokenAnswer:
         """Another access token for the owner of ``access_token`` (RFC 8693).
 
@@ -140,6 +143,7 @@ class IAMClient:
             **given,
         )
 
+    @forgetful
     async def begin_device(self, scope: str) -> DeviceStart:
         """Begin a login by code (RFC 8628).
 
@@ -153,6 +157,7 @@ class IAMClient:
             raise Unavailable("The IAM offers no login by code (device flow); sign in with a browser.")
         return read_device_start(await self._post(address, SECONDS, {"scope": scope}))
 
+    @forgetful
     async def redeem_device(self, device_code: str) -> TokenAnswer:
         """Tokens for a login by code.
 
@@ -163,6 +168,7 @@ class IAMClient:
         """
         return await self._ask(SECONDS, grant_type=DEVICE_GRANT, device_code=device_code)
 
+    @forgetful
     async def revoke(self, refresh_token: str) -> bool:
         """Tell the IAM that nobody needs this refresh token any more (RFC 7009); False when it has no place for that.
 
@@ -176,11 +182,13 @@ class IAMClient:
             await self._post(url, SECONDS, {"token": refresh_token, "token_type_hint": "refresh_token"})
         return bool(url)
 
+    @forgetful
     async def userinfo(self, access_token: str) -> dict[str, Any]:
         """What the IAM says about the token's owner (OpenID Connect Core 1.0, section 5.3)."""
         metadata = await self.discovery.metadata()
         return await fetch(metadata.userinfo_endpoint, headers={"Authorization": f"Bearer {access_token}"})
 
+    @forgetful
     async def person(self, answer: TokenAnswer, nonce: str | None) -> dict[str, Any]:
         """All claims about who just logged in: the verified id token's, and userinfo's on top.
 

@@ -7,13 +7,17 @@ Neither message ever holds a token: a foreign error text goes no further than it
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from af_hub.errors import IAMAway, IAMRefused, LoginRequired
+from af_hub.errors import AFError, IAMAway, IAMRefused, LoginRequired
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SECONDS = 6.0
 CONNECT_SECONDS = 6.0
@@ -30,6 +34,25 @@ CODE = re.compile(r"[a-z_]{1,40}\Z")
 
 HUB_REFUSED = {"invalid_client", "unauthorized_client"}
 """The same for everybody, so nobody's login has ended."""
+
+
+def forgetful(ask: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """``ask``, whose failures on purpose come without the frames that they went through, and without what led to them.
+
+    Their sentence says everything. Those frames hold tokens and passwords, and tools that collect errors write down what frames hold.
+    """
+
+    @wraps(ask)
+    async def asked(*given: P.args, **named: P.kwargs) -> T:
+        try:
+            return await ask(*given, **named)
+        except AFError as error:
+            failure = error.with_traceback(None)
+        failure.__cause__ = failure.__context__ = None
+        del given, named
+        raise failure
+
+    return asked
 
 
 async def fetch(
