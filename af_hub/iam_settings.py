@@ -243,6 +243,14 @@ class IAMSettings(OAuthenticator):  # type: ignore[misc]
 
     @default("own_issuer")
     def _default_own_issuer(self) -> OwnIssuer:
+        hub = self.policy.facility.hub
+        if hub and self.oauth_callback_url and not self.oauth_callback_url.startswith(hub):
+            self.log.error(
+                "facility.yaml says that the hub is at %s (facility.hub), but people come back from the IAM to %s: nobody could verify tokens "
+                "that this hub signs",
+                hub,
+                self.oauth_callback_url,
+            )
         path = Path(self.issuer_keys_file or Path(self.database).with_name("issuer-keys.json"))
         return OwnIssuer(KeyFile(path, self.issuer_key_seconds, time.time), lambda: self.policy)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from af_hub.errors import PolicyError
 from af_hub.policy.explain import NOT_IN_FORCE, count
 from af_hub.policy.load import examine
-from af_hub.policy.model import Override, Policy, Rule
+from af_hub.policy.model import CondorToken, Override, Policy, Rule, StorageToken
 from af_hub.policy.text import Mistake, Place
 
 
@@ -70,6 +70,7 @@ def doubts(policy: Policy, now: float) -> Iterator[Mistake]:
     for place, rule in gifts:
         yield from _of_one(place, rule)
     yield from _passing_accounts(policy)
+    yield from _signed_in_clear(policy)
     yield from _capitals(gifts)
     yield from _out_of_reach(policy, gifts)
 
@@ -129,6 +130,21 @@ def _passing_accounts(policy: Policy) -> Iterator[Mistake]:
                 f"no rule gives the account {override.condor.account!r}: when this ends, nobody can change the jobs that have it; "
                 "give the account that a rule gives these people, if there is one",
             )
+
+
+def _signed_in_clear(policy: Policy) -> Iterator[Mistake]:
+    """Whoever verifies a token asks its issuer for keys: without TLS anybody between could give others, so nobody asks that way."""
+    purposes = [one for issuer in policy.issuers for one in _purposes(policy, issuer.issuer)]
+    if policy.facility.hub.startswith("http:") and any(one.by == "hub" for one in purposes):
+        yield Mistake(
+            ("facility", "hub"),
+            "found an address without TLS, and the hub signs tokens: HTCondor and XRootD take those of issuers at https:// only",
+        )
+
+
+def _purposes(policy: Policy, issuer: str) -> list[CondorToken | StorageToken]:
+    tokens = policy.tokens_of(issuer)
+    return [tokens.condor, *([tokens.storage] if tokens.storage else [])]
 
 
 def _capitals(gifts: list[tuple[Place, Rule]]) -> Iterator[Mistake]:

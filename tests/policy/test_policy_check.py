@@ -122,6 +122,11 @@ LATER = "2030-01-01T00:00:00Z"
             r"rules\[0\]\.groups\[0\]: found `/cms/itcms`, which nobody can be in: .* begin with /af/",
             id="a group without the issuer's prefix",
         ),
+        pytest.param(
+            {"facility": {**shipped()["facility"], "hub": "http://h.test/"}, "tokens": {"storage": {"by": "hub"}}},
+            r"facility\.hub: found an address without TLS",
+            id="an issuer that nobody asks for keys",
+        ),
     ],
 )
 def test_what_is_hardly_meant_is_doubted(more, says, tmp_path):
