@@ -45,6 +45,15 @@ class HopFailed(AFError):
     """A hop did not do what it promises."""
 
 
+PROTECTED = """
+import uproot
+from af_hub.client.data import dataset
+
+with uproot.open(dataset("protected")[0]) as file:
+    print(file["Events"].num_entries, "events")
+"""
+
+
 @dataclass
 class Hop:
     """One step of the way, and how it went."""
@@ -210,6 +219,9 @@ def run_notebook(way: Way, facts: dict[str, Any], browser: httpx.Client, kernel:
     with way.hop("notebook: token, cache, data, sites", "session", "cache", "origin", "controller"):
         kernel.run(cells[0], CELL_SECONDS)
         assert kernel.run("print(report.ok)", CELL_SECONDS).strip() == "True", kernel.run("print(report)", CELL_SECONDS)
+    with way.hop("notebook: protected data", "session", "cache", "origin", "data rules", "IAM") as hop:
+        hop.says = kernel.run(PROTECTED, CELL_SECONDS).strip()
+        assert hop.says.endswith(" events"), hop.says
     with way.hop(f"notebook: Dask cluster at {SITE}", *OF_CLUSTERS) as hop:
         kernel.run(cells[1], CELL_SECONDS)
         hop.says = kernel.run("print(client.submit(lambda: 1 + 1).result(timeout=60))", CELL_SECONDS).strip()

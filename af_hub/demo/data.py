@@ -65,6 +65,11 @@ class Recipe:
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
         return f"store/user/af-hub/dimuon-{digest[:8]}"
 
+    @property
+    def protected_folder(self) -> str:
+        """Where those are that want a token."""
+        return "protected" + self.folder.removeprefix("store")
+
     def names(self) -> list[str]:
         """The names of the files, in order."""
         return [f"dimuon-{index}.root" for index in range(self.files)]
@@ -311,6 +316,18 @@ def make_dataset(root: Path, recipe: Recipe | None = None, progress: Progress = 
             f"the demo data cannot be written to {folder} ({error.strerror or error}); a folder that can be written is wanted, "
             "with 120 MB free: set XDG_CACHE_HOME to one"
         ) from error
+
+
+def protect(dataset: Dataset) -> str:
+    """Let the first file be also where a token is asked for; returns that path, as what follows ``root://origin`` in a URL."""
+    name = dataset.recipe.names()[0]
+    file = dataset.root / dataset.recipe.protected_folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with locked(file.parent / ".lock", lambda _: None):
+        if not file.exists() or not file.samefile(dataset.folder / name):
+            file.unlink(missing_ok=True)
+            file.hardlink_to(dataset.folder / name)
+    return f"//{dataset.recipe.protected_folder}/{name}"
 
 
 def write_dataset(root: Path, recipe: Recipe, progress: Progress) -> Dataset:

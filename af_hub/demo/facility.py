@@ -4,7 +4,7 @@ Order: who needs an address waits for it. The proxy, the IAM, XRootD, and the ke
 cache's address, the hub for the pool's, the controller for the hub's. The homes of earlier runs stay, everything else is new.
 
 Limits, which :mod:`af_hub.demo.run` prints at the start: one OS user, so that code in one session can read the others; sites are addresses
-of this machine without a firewall; the cache asks for no token.
+of this machine without a firewall; all data but ``/protected`` are read without a token.
 """
 
 import json
@@ -20,19 +20,21 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from af_hub.demo.data import make_dataset
+from af_hub.demo.data import make_dataset, protect
 from af_hub.demo.parts import data_folder, images_folder
 from af_hub.demo.people import USERS_FILE, demo_users
 from af_hub.demo.processes import end_descendants
 from af_hub.errors import Unavailable
 from af_hub.policy.load import load_policy
+from af_hub.session.authorities import authority_files
 from af_hub.session.xrootd import PLUGIN_CONFIGURATION, PLUGIN_FILE, xrootd_environment
 from af_hub.testing.condor import RealPool
 from af_hub.testing.condor_prefix import find_condor
 from af_hub.testing.hub import FACILITY, HubPlan, hub_daemon, hub_listens, hub_serves, iam_daemon, proxy_daemon
 from af_hub.testing.iam_authority import ISSUER
 from af_hub.testing.process import Daemon
-from af_hub.testing.xrootd import Cache, Origin, xrootd_folder
+from af_hub.testing.xrootd import PUBLIC, Cache, Origin, xrootd_folder
+from af_hub.testing.xrootd_tokens import prepare_secrets, write_rules
 
 ORIGIN_ADDRESS = "127.0.3.1"
 PROXY_SECONDS, HUB_SECONDS = 20, 60
@@ -56,6 +58,8 @@ class Facility:
         As in :class:`~af_hub.testing.condor.RealPool`; those of the policy, at addresses of this machine, when None.
     cache_clients
         Who may read through the cache, as a pattern of addresses.
+    token_seconds
+        How long access tokens of the IAM live.
     """
 
     checkout: Path
@@ -67,6 +71,7 @@ class Facility:
     hostname: str = "localhost"
     sites: Mapping[str, str] | None = None
     cache_clients: str = "127.0.0.1"
+    token_seconds: float = 3600
     daemons: list[Daemon] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
@@ -76,9 +81,17 @@ class Facility:
         clear(self.folder)
         self.plan = HubPlan(self.folder / "hub", public_port=self.port, facility=self.facility_file)
         programs = xrootd_folder()
-        self.origin = Origin(programs, self.folder / "origin", data_folder(lambda _: None), ORIGIN_ADDRESS)
+        for_origin, for_cache = prepare_secrets(self.folder / "data-secrets", self.address, ORIGIN_ADDRESS)
+        self.origin = Origin(
+            programs, self.folder / "origin", data_folder(lambda _: None), ORIGIN_ADDRESS, secrets=for_origin
+        )
         self.cache = Cache(
-            programs, self.folder / "cache", host=self.address, clients=self.cache_clients, permitted=ORIGIN_ADDRESS
+            programs,
+            self.folder / "cache",
+            host=self.address,
+            clients=self.cache_clients,
+            secrets=for_cache,
+            permitted=ORIGIN_ADDRESS,
         )
         self.pool: RealPool | None = None
         self.forwarder: dict[str, Any] = {}
@@ -98,7 +111,7 @@ class Facility:
                 early = [pool.submit(step) for step in steps]
                 for step in early:
                     step.result()
-            for start in (self._start_pool, self._start_hub, self._start_controller):
+            for start in (self._start_pool, self._start_data_rules, self._start_hub, self._start_controller):
                 self._see_all_alive()
                 start()
         except BaseException:
@@ -165,7 +178,13 @@ class Facility:
             "AF_CONDOR_COLLECTOR": self.pool.collector,
             "AF_CONDOR_CA_FILE": str(self.pool.ca_file),
             "AF_XROOTD_CACHE": self.cache.url,
+            "AF_XROOTD_CA_FILE": str(self._data_authority),
         }
+
+    @property
+    def _data_authority(self) -> Path:
+        assert self.cache.secrets is not None
+        return self.cache.secrets / "ca.pem"
 
     def _start_proxy(self) -> None:
         # First of all, so that the port that people type is ours before anything waits.
@@ -174,7 +193,8 @@ class Facility:
     def _start_iam(self) -> None:
         folder = self.folder / "iam"
         folder.mkdir(mode=0o700)
-        daemon = iam_daemon(folder, [self.plan.iam_client()], self.users_file, state=str(folder / "state.json"))
+        options = {"state": str(folder / "state.json"), "lifetime": str(self.token_seconds)}
+        daemon = iam_daemon(folder, [self.plan.iam_client()], self.users_file, **options)
         self.iam = self._begin(daemon).ready()
         daemon.argv = [*daemon.argv, "--port", str(urlsplit(self.iam["url"]).port)]
 
@@ -185,7 +205,10 @@ class Facility:
             raise Unavailable(f"the demo IAM does not give its keys: {error}") from error
 
     def _start_data(self) -> None:
+        policy = load_policy(self.facility_file, lenient=True)
+        write_rules(self.origin, policy)
         self.origin.start()
+        write_rules(self.cache, policy, self.origin)
         self.cache.start()
 
     def _start_forwarder(self) -> None:
@@ -215,8 +238,12 @@ class Facility:
         plugins = self.folder / "site-xrootd"
         plugins.mkdir(mode=0o700)
         (plugins / PLUGIN_FILE).write_text(PLUGIN_CONFIGURATION)
+        authorities = plugins / "authorities"
+        authorities.mkdir()
+        for name, text in authority_files(self._data_authority.read_bytes()).items():
+            (authorities / name).write_text(text)
         pool = RealPool(self.folder / "pool", find_condor(), address=self.address, hostname=self.hostname)
-        pool.worker_environment = xrootd_environment(self.cache.url, str(plugins))
+        pool.worker_environment = xrootd_environment(self.cache.url, str(plugins), authorities_folder=str(authorities))
         assert self.sites is not None
         pool.sites = self.sites
         self.pool = pool.start()
@@ -237,13 +264,20 @@ class Facility:
         argv += ["--tell", "schedd", "--tell", "negotiator"]
         self._begin(Daemon("mapping", argv, self.folder / "mapping.log", env=self.pool.operator_environment())).ready()
 
+    def _start_data_rules(self) -> None:
+        """What keeps the rules and the IAM's keys of origin and cache fresh; nobody waits for it."""
+        argv = [sys.executable, "-m", "af_hub.xrootd.watch", "--policy", str(self.facility_file), "--public", PUBLIC]
+        argv += ["--origin", str(self.origin.secrets), "--cache", str(self.cache.secrets), self.origin.url]
+        self._begin(Daemon("data rules", argv, self.folder / "data-rules.log", env=self._environ()))
+
     def _start_hub(self) -> None:
         assert self.pool is not None
         extra = self.folder / "hub" / "demo_config.py"
         dataset = make_dataset(data_folder(lambda _: None))
+        datasets = {"dimuon": dataset.urls(self.origin.url), "protected": [self.origin.url + protect(dataset)]}
         extra.write_text(
             f"c.LocalAFSpawner.welcome = {str(Path(__file__).with_name('Welcome.ipynb'))!r}\n"
-            f"c.LocalAFSpawner.datasets = {{'dimuon': {dataset.urls(self.origin.url)!r}}}\n"
+            f"c.LocalAFSpawner.datasets = {datasets!r}\n"
             f"c.LocalAFSpawner.tools = {[str(self.pool.prefix / 'usr/bin')]!r}\n"
         )
         hub = self._begin(hub_daemon(self.plan, self._environ(), extra))

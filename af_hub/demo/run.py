@@ -167,7 +167,7 @@ def describe(console: Console, facility: Facility, seconds: float) -> None:
         console.print(f"  [bold]{user['username']:<16}[/]{' '.join(user['groups']):<20}{user['about']}")
     console.print(
         "\nLimits of this demo: everything runs as your own user, so code in one session can read the others';\n"
-        f"the sites ({', '.join(facility.sites or ())}) are addresses of this machine without a firewall; the cache asks for no token.\n"
+        f"the sites ({', '.join(facility.sites or ())}) are addresses of this machine without a firewall; all data but those in /protected are read without a token.\n"
         f"Files and logs: {facility.folder}\n\n[bold]Ctrl-C[/] ends all of it."
     )
     if short := full_disk(facility.folder, SPACE_FOR_JOBS):

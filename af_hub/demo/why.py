@@ -34,6 +34,7 @@ LOGS = {
     "sites": ("pool/T2_*/log/StarterLog.slot*", "pool/T2_*/log/StartLog"),
     "cache": ("cache/log",),
     "origin": ("origin/log",),
+    "data rules": ("data-rules.log",),
 }
 
 

@@ -320,4 +320,5 @@ def nowhere(folder: Path) -> dict[str, str]:
         "AF_CONDOR_COLLECTOR": "127.0.0.1:1",
         "AF_CONDOR_CA_FILE": str(folder / "no-ca.pem"),
         "AF_XROOTD_CACHE": "root://127.0.0.1:1",
+        "AF_XROOTD_CA_FILE": "",
     }

@@ -37,6 +37,7 @@ def policy(monkeypatch: pytest.MonkeyPatch) -> Policy:
     for name in "AF_IAM_DISCOVERY", "AF_IMAGES", "AF_CONDOR_COLLECTOR", "AF_CONDOR_CA_FILE":
         monkeypatch.setenv(name, "https://nowhere.test/")
     monkeypatch.setenv("AF_XROOTD_CACHE", "root://127.0.0.1:1")
+    monkeypatch.setenv("AF_XROOTD_CA_FILE", "")
     return load_policy(CONFIGURATION / "facility.yaml", lenient=True)
 
 

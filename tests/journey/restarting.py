@@ -38,6 +38,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "IAM": (" -m af_hub.testing.iam ", ""),
     "cache": ("/cache.cfg ", ""),
     "mapping": (" -m af_hub.condor.watch ", ""),
+    "data rules": (" -m af_hub.xrootd.watch ", ""),
 }
 
 

@@ -151,6 +151,7 @@ STEPS = {
     "condor_master of T2_B": master("T2_B"),
     "keys of https://iam.af-hub.test/": runs("-m", "af_hub.testing.condor_files"),
     "mapping": runs("-m", "af_hub.condor.watch"),
+    "data rules": runs("-m", "af_hub.xrootd.watch"),
     "hub": runs("-m", "jupyterhub"),
     "controller": runs("-m", "af_hub.controller", "--listen"),
 }

@@ -191,7 +191,7 @@ def test_a_new_session_reaches_the_cluster_of_the_one_before(place):
         stop_session(browser, user)
 
 
-@pytest.mark.parametrize("part", ["IAM", "cache", "mapping"])
+@pytest.mark.parametrize("part", ["IAM", "cache", "mapping", "data rules"])
 def test_the_others_come_back_as_they_were(place, part, record_testsuite_property):
     """Everybody can log in, data are read through the cache, and an account of the pool is what the policy says."""
     at = kill(place, part)

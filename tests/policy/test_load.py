@@ -45,6 +45,7 @@ def test_a_variable_comes_from_the_environment_and_a_missing_one_is_named():
         "AF_CONDOR_COLLECTOR": "localhost:9618",
         "AF_CONDOR_CA_FILE": "/ca.pem",
         "AF_XROOTD_CACHE": "root://127.0.0.1:1094",
+        "AF_XROOTD_CA_FILE": "",
     }
     assert str(load_policy(SHIPPED, environ).images["python-base"].environment) == "/images/python-base"
     del environ["AF_CONDOR_COLLECTOR"]
@@ -239,7 +240,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file():
         read_policy(
             yaml.safe_dump(policy, sort_keys=False),
             "facility.yaml",
-            {"AF_PUBLIC_URL": "https://h/", "AF_IMAGES": "/i", "AF_XROOTD_CACHE": "root://c"},
+            {"AF_PUBLIC_URL": "https://h/", "AF_IMAGES": "/i", "AF_XROOTD_CACHE": "root://c", "AF_XROOTD_CA_FILE": ""},
         )
     lines = [int(number) for number in re.findall(r"^facility\.yaml, line (\d+), ", str(error.value), re.M)]
     assert len(lines) == len(str(error.value).splitlines()) == 7 and lines == sorted(lines)
