@@ -12,13 +12,15 @@ from cryptography.fernet import Fernet
 from seen import Secrets
 
 import af_hub
-from af_hub.errors import AFError
+from af_hub.errors import AFError, PolicyError
 from af_hub.iam.discovery import Discovery
 from af_hub.iam.endpoint import IAMClient
+from af_hub.policy.load import read_policy
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.iam_faults import Kind
 from af_hub.testing.iam_oauth import DemoClient
 from af_hub.testing.iam_tokens import DemoUser
+from af_hub.testing.places import CONFIGURATION
 from af_hub.tokens.flight import Flight, Purpose
 from af_hub.tokens.store import Login, Store
 
@@ -149,3 +151,26 @@ async def test_exceptions_hold_no_secret(bench: Bench, kind: Kind) -> None:
     assert len(errors) >= 5 or kind == "cut"
     for error in errors:
         assert not (found := bench.secrets().within(told(error, True).encode())), (found, told(error, True))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param("client_secret: {}", id="a secret in the file"),
+        pytest.param("client_id: [{}]", id="in a list"),
+        pytest.param("client_id: {{a: {}}}", id="in an object"),
+        pytest.param("client_secret_file: [{}]", id="instead of a file's name"),
+        pytest.param("password: {}", id="under another name"),
+    ],
+)
+@pytest.mark.parametrize("written", ["${AF_IAM_CLIENT_SECRET}", "client-secret-of-the-hub"])
+def test_mistakes_of_a_policy_do_not_show_a_secret(more: str, written: str) -> None:
+    """Somebody writes the secret where only the name of its file belongs."""
+    secret = "client-secret-of-the-hub"
+    policy = (CONFIGURATION / "facility.yaml").read_text()
+    changed = policy.replace("issuers:\n  - ", f"issuers:\n  - {more.format(written)}\n    ", 1)
+    assert changed != policy
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", changed), "x") | {"AF_IAM_CLIENT_SECRET": secret}
+    with pytest.raises(PolicyError) as caught:
+        read_policy(changed, "facility.yaml", environ)
+    assert secret not in told(caught.value, False), str(caught.value)
