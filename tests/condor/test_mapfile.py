@@ -71,13 +71,17 @@ def test_file_agrees_with_the_policy_on_everybody(policy: Policy) -> None:
     "people, refused",
     [
         pytest.param([person("ada", subject="1"), person("ada", subject="2")], "u-cms-ada", id="one name, two people"),
-        pytest.param([person("condor", "/own")], "condor", id="HTCondor's own"),
         pytest.param([person("u-cms-ada", "/own"), person("ada")], "u-cms-ada", id="two templates meet"),
     ],
 )
 def test_doubtful_accounts_are_given_to_nobody(policy: Policy, people: list[Claims], refused: str) -> None:
     made = compile_mapfile(policy, people, NOW)
     assert made.refused == (refused,) and made.accounts == {} and made.accounting_map == ""
+
+
+def test_htcondors_own_names_are_given_to_nobody(policy: Policy) -> None:
+    made = compile_mapfile(policy, [person("condor", "/own"), person("operator", "/own")], NOW)
+    assert made.accounts == {} and made.accounting_map == ""
 
 
 @pytest.mark.parametrize("subject", ['a" root', "a b", "a\nSCITOKENS /.*/ root", "é", "\\"])
