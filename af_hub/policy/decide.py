@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from af_hub.iam.claims import USERNAME, Claims
+from af_hub.policy.accounts import may_be_account
 from af_hub.policy.model import Limits, Override, Policy, Rule
 from af_hub.policy.refusals import no_login, unknown_issuer
 
@@ -72,7 +73,7 @@ def decide(policy: Policy, claims: Claims, now: float) -> Rights:
         images=tuple(images),
         sizes=tuple(sizes),
         sites=tuple(sites),
-        condor=condor_rights(condor, claims.username) if condor else None,
+        condor=_usable(condor_rights(condor, claims.username)) if condor else None,
         limits=limits.limits if limits else None,
         because={right: names for right, names in because.items() if names},
     )
@@ -111,6 +112,11 @@ def condor_rights(rule: Rule, username: str) -> CondorRights | None:
     if rule.condor is None or not USERNAME.match(username):
         return None
     return CondorRights(rule.condor.account.replace("{username}", username), rule.condor.accounting_group)
+
+
+def _usable(rights: CondorRights | None) -> CondorRights | None:
+    """None for what HTCondor itself or nobody is called: the access point lets nobody have it."""
+    return rights if rights and may_be_account(rights.account) else None
 
 
 def _givers(rules: Iterable[Rule], kind: str) -> dict[str, list[str]]:

@@ -26,6 +26,8 @@ class FakeHub:
     ----------
     people
         Groups by user name.
+    known
+        What is known of people, in full, by user name, where more than groups matters.
     tokens
         Hub tokens by what they are: the model that ``/hub/api/user`` answers.
     expired
@@ -45,6 +47,7 @@ class FakeHub:
     """
 
     people: dict[str, list[str]] = field(default_factory=dict)
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     expired: set[str] = field(default_factory=set)
     condor_tokens_given: list[str] = field(default_factory=list)
@@ -139,6 +142,8 @@ async def _own_token(request: web.Request) -> web.Response:
 
 async def _people(request: web.Request) -> web.Response:
     hub, name = _service_only(request), request.match_info["name"]
+    if name in hub.known:
+        return web.json_response({"name": "", "email": "", "seen_at": time.time(), **hub.known[name]})
     if name not in hub.people:
         raise web.HTTPNotFound
     claims = {"issuer": "https://iam.af-hub.test/", "subject": f"subject-{name}", "username": name}
