@@ -46,7 +46,8 @@ class DemoIAM(Authority):
     each endpoint fails (:mod:`af_hub.testing.iam_faults`), ``down`` answers 503 to everything, ``grace`` is for how many seconds
     the last refresh token is still taken after a new one was given, ``clock`` may be wrong, ``forged`` changes
     the claims of id tokens, ``forged_algorithm`` their signature (``none`` for no signature), ``told`` what userinfo tells; a claim that is
-    None is left out. :meth:`recover` takes all of that back. :meth:`rename`, :meth:`regroup`, :meth:`suspend`, :meth:`unsign`,
+    None is left out. ``iss_parameter`` is what answers to a login name as their issuer (RFC 9207), and discovery says that they do; with an
+    empty one they do not. :meth:`recover` takes all of that back. :meth:`rename`, :meth:`regroup`, :meth:`suspend`, :meth:`unsign`,
     :meth:`revoke` and :meth:`rotate_keys` change what is true.
 
     Parameters
@@ -136,6 +137,7 @@ class DemoIAM(Authority):
         self.down, self.grace = False, 0.0
         self.faults: dict[str, Kind] = {}
         self.told: dict[str, object] = {}
+        self.iss_parameter: str | None = None
         self.forged: dict[str, object] = {}
         self.forged_algorithm: str | None = None
         self.clock = self._right_clock
@@ -158,8 +160,10 @@ class DemoIAM(Authority):
         return answer
 
     async def _discovery(self, request: web.Request) -> web.Response:
+        named = {"authorization_response_iss_parameter_supported": True} if self.iss_parameter is not None else {}
         return web.json_response(
-            {
+            named
+            | {
                 "issuer": self.issuer,
                 "authorization_endpoint": self.url + "authorize",
                 "token_endpoint": self.url + "token",

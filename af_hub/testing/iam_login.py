@@ -64,7 +64,7 @@ class LoginPages:
             login = read_request(asked, client, now + LOGIN_SECONDS)
         except Fault as fault:
             answer = {"error": fault.error, "error_description": fault.description, "state": asked.get("state", "")}
-            return back(asked["redirect_uri"], **answer)
+            return back(asked["redirect_uri"], **answer, **self._who())
         ticket = secrets.token_urlsafe(24)
         self._logins = {key: kept for key, kept in self._logins.items() if kept.until > now} | {ticket: login}
         form = login_form({"ticket": ticket}, self.iam.users.values(), "/login")
@@ -76,7 +76,8 @@ class LoginPages:
         login = self._logins.pop(ticket, None)
         if login is not None and "refuse" in form:
             # RFC 6749, section 4.1.2.1
-            return back(login.redirect_uri, error="access_denied", error_description="refused", state=login.state)
+            refused = {"error": "access_denied", "error_description": "refused", "state": login.state}
+            return back(login.redirect_uri, **refused, **self._who())
         user = self.iam.users.get(str(form.get("user", "")))
         if login is None or login.until < self.iam.clock() or user is None:
             return page(
@@ -89,7 +90,11 @@ class LoginPages:
             return stop
         code = secrets.token_urlsafe(24)
         self._codes[code] = Request(**{**vars(login), "user": user, "until": self.iam.clock() + CODE_SECONDS})
-        return back(login.redirect_uri, code=code, state=login.state)
+        return back(login.redirect_uri, code=code, state=login.state, **self._who())
+
+    def _who(self) -> dict[str, str]:
+        """Who answers (RFC 9207)."""
+        return {"iss": self.iam.iss_parameter} if self.iam.iss_parameter else {}
 
     async def _end(self, request: web.Request) -> web.Response:
         """End a login (OpenID Connect RP-Initiated Logout 1.0, sections 2 and 3)."""

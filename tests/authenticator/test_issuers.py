@@ -370,3 +370,21 @@ def test_a_laptop_says_which_iam(two: Two) -> None:
     )
     record = read_record(two.hub.plan.database, f"{name}-bob")
     assert record is not None and record.claims.issuer == iam.issuer
+
+
+def test_a_laptop_takes_no_name_that_came_by_another_iam(two: Two) -> None:
+    two.sign_in("cms", "ada")
+    begin, iam = f"{two.hub.plan.api_url}/af/device", two.iams["icsc"]
+    iam.interval = 1
+    begun = httpx.post(begin, json={"issuer": "icsc"}).json()
+    iam.devices.answer(begun["user_code"], "ada")
+    answers: list[httpx.Response] = []
+
+    def answered() -> bool:
+        answers.append(httpx.post(f"{begin}/{begun['id']}", json={"secret": begun["secret"]}))
+        return answers[-1].status_code != 202
+
+    assert comes_true(answered, 15)
+    assert answers[-1].status_code == 403 and "belongs to somebody else" in answers[-1].json()["message"]
+    record = read_record(two.hub.plan.database, "ada")
+    assert record is not None and record.claims.issuer == two.iams["cms"].issuer

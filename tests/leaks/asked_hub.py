@@ -16,10 +16,12 @@ from af_hub.testing.process import comes_true
 
 ROUTES = "hub/af-test/routes"
 EXTRA = """
+import af_hub.signin
 import af_hub.tokens.device
 from jupyterhub.handlers import BaseHandler
 from tornado.routing import PathMatches
 
+af_hub.signin.FRESH_SECONDS = 0  # the hub asks where the IAM is at each login
 af_hub.tokens.device.MOST_OF_ONE = af_hub.tokens.device.MOST_IN_ALL = 10**6
 
 class Routes(BaseHandler):
