@@ -69,11 +69,14 @@ class Watch:
     _files: dict[Path, RestingFile] = field(default_factory=dict, init=False)
     _contents: dict[Path, bytes] = field(default_factory=dict, init=False)
     _due: set[str] = field(default_factory=set, init=False)
+    _complaints: dict[str, str] = field(default_factory=dict, init=False)
     _overrides: OverrideLog = field(default_factory=OverrideLog, init=False)
     _change_at: float = field(default=math.inf, init=False)
 
     def look(self) -> None:
         """Compile again when a file changed, or an override begins or ends, and tell the daemons whose files changed."""
+        if not self._files:  # whoever was killed between file and order left a daemon that knows nothing of it
+            self._due.update(self.tell)
         news = [self._news(path) for path in (self.policy, self.people)]
         if any(news) or self.clock() >= self._change_at:
             self._compile()
@@ -81,9 +84,12 @@ class Watch:
             try:
                 self.reconfigure(daemon)
                 self._due.discard(daemon)
+                self._complaints.pop(daemon, None)
                 log.info("the %s reads its files in %s again", daemon, self.into)
             except Unavailable as error:
-                log.error("will be tried again: %s", error)
+                if self._complaints.get(daemon) != str(error):
+                    log.error("will be tried again: %s", error)
+                self._complaints[daemon] = str(error)
 
     def _news(self, path: Path) -> bool:
         """Whether there is something new in the file; at the first look whatever is in it."""

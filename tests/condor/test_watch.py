@@ -125,6 +125,21 @@ def test_deaf_access_point_is_told_again(here: Surroundings) -> None:
     assert here.reconfigured == 1
 
 
+def test_a_daemon_that_was_not_told_is_told_by_the_next_watcher(here: Surroundings) -> None:
+    here.deaf = True
+    here.watch.look()
+    here.deaf = False
+    Watch(here.policy, here.people, here.into, here.reconfigure, here.watch.clock).look()
+    assert here.told == ["schedd"]
+
+
+def test_a_deaf_daemon_is_complained_of_once(here: Surroundings, caplog: pytest.LogCaptureFixture) -> None:
+    here.deaf = True
+    for _ in range(3):
+        here.watch.look()
+    assert caplog.text.count("will be tried again") == 1
+
+
 def test_refused_account_is_named(here: Surroundings, caplog: pytest.LogCaptureFixture) -> None:
     one = {"issuer": "https://iam/", "subject": "1", "username": "ada"}
     here.people.write_text(json.dumps([one, {**one, "subject": "2"}]))
