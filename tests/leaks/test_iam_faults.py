@@ -71,7 +71,10 @@ class Visitor(httpx.Client):
         answer = httpx.post(url.join("/login"), data={"ticket": ticket, "user": username})
         where = httpx.URL(answer.headers["Location"])
         self.place.secrets.add(f"code {where.params['code']}", where.params["code"])
-        return self.get(where)
+        answer = self.get(where)
+        if login := self.cookies.get("jupyterhub-hub-login"):
+            self.place.secrets.add(f"cookie of {username}", login.strip('"').rpartition("|")[2])  # its signature
+        return answer
 
 
 @pytest.fixture
