@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from af_hub.client.data import read_datasets
+from af_hub.client.denied import why_denied
 from af_hub.errors import AFError
 from af_hub.session.probes import xrootd_answers
 from af_hub.session.xrootd import CACHE, PROXY
@@ -33,6 +34,7 @@ CONTROLLER_SECONDS = 5
 # XRootD takes no token above this size; and no token from a file that others may read (ztn, XRootD 5.5 to 6.2).
 TOKEN_BYTES = 4096
 LATE_SECONDS = 60
+DENIED = "[3010]"
 RESTART = "Stop and start your server (File > Hub Control Panel)"
 ASK = "tell the facility's administrators"
 LATER = f"Try again in a minute; if it stays so, {ASK}."
@@ -99,12 +101,21 @@ def token_places(environ: Mapping[str, str], uid: int) -> list[Path]:
     return [*([Path(runtime) / f"bt_u{uid}"] if runtime else []), Path("/tmp") / f"bt_u{uid}"]  # noqa: S108
 
 
-def read_expiry(token: bytes) -> float | None:
-    """The ``exp`` of a JSON Web Token (RFC 7519), in Unix seconds; its signature is not for the reader's eyes."""
+def read_claims(token: bytes) -> dict[str, Any]:
+    """What a JSON Web Token says (RFC 7519), nothing when it is none; its signature is not for the reader's eyes."""
     try:
         payload = token.strip().split(b".")[1]
-        return float(json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))["exp"])
-    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
+        found = json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+    except (IndexError, ValueError, binascii.Error):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_expiry(token: bytes) -> float | None:
+    """Its ``exp``, in Unix seconds."""
+    try:
+        return float(read_claims(token)["exp"])
+    except (KeyError, TypeError, ValueError):
         return None
 
 
@@ -237,6 +248,9 @@ def look_at_data(environ: Mapping[str, str]) -> list[Row]:
     broken = next((reading for reading in whole if reading.complaint), None)
     if broken and (away := judge_away(broken, alive, origin_answers(broken.url))):
         return [judge_cache(cache.netloc, whole, alive), away]
+    if broken and DENIED in broken.complaint:
+        sentence = f"You may not read {broken.url}. {look_at_denial(broken.url, environ)}"
+        return [judge_cache(cache.netloc, whole, alive), Row("data", False, sentence)]
     return [judge_cache(cache.netloc, whole, alive), judge_data(readings)]
 
 
@@ -249,6 +263,20 @@ def read_canaries(datasets: Mapping[str, Sequence[str]]) -> dict[str, list[Readi
             if readings[name][-1].complaint:
                 return readings
     return readings
+
+
+def look_at_denial(url: str, environ: Mapping[str, str]) -> str:
+    """Why a server may have refused this file."""
+    token = look_at_token(environ)
+    claims: dict[str, Any] = {}
+    for path in token_places(environ, os.getuid()) if token.ok else []:
+        try:
+            claims = read_claims(path.read_bytes())
+            break
+        except OSError:
+            continue
+    asked = "/" + urlsplit(url).path.lstrip("/")
+    return why_denied(asked, "" if token.ok else token.sentence, claims, time.time())
 
 
 def origin_answers(url: str) -> bool:

@@ -45,6 +45,9 @@ PATIENCE = {
     "XRD_TIMEOUTRESOLUTION": "1",
     "XRD_STREAMERRORWINDOW": "10",
     "XRD_REQUESTTIMEOUT": "300",
+    # After a minute without work a connection ends, and the next one logs in with the token of then. Where there is a signpost, or a
+    # connection is never idle, this is not what keeps the token fresh.
+    "XRD_DATASERVERTTL": "60",
 }
 
 

@@ -1,9 +1,11 @@
 """The signpost's decisions, and what it says to clients that are none; with XRootD's own client in tests/xrootd."""
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -16,16 +18,19 @@ from af_hub.session.signpost import (
     REDIRECT,
     REQUEST,
     RESPONSE,
+    TOKEN_FILE,
     UNREACHABLE,
     UNSUPPORTED,
     WHOLE_URL,
     Request,
     Signpost,
     Wish,
+    login_name,
     open_signpost,
     read_wish,
     signpost_before,
     way_of,
+    with_login,
 )
 from af_hub.testing.process import free_port
 
@@ -204,3 +209,41 @@ async def test_the_next_signpost_stands_where_the_last_stood(nobody: str) -> Non
         async with open_signpost(nobody, listener) as after:
             assert after == before
             assert await (await between).ask(Request.PING) == (OK, b""), "and who asked meanwhile waits"
+
+
+def test_a_new_token_is_another_login(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    assert login_name("") == login_name(str(file)) == ""
+    names = []
+    for tenth in (0, 1, 10**8):
+        file.write_text("token")
+        os.utime(file, ns=(0, 1_800_000_000 * 10**9 + tenth * 10**8))
+        names.append(login_name(str(file)))
+    assert len(set(names)) == 3 and names[2] == login_name(str(file))
+    assert all(name.startswith("t") and name.endswith("@") and len(name) <= 9 for name in names), (
+        "XRootD takes eight bytes"
+    )
+
+
+@pytest.mark.parametrize(
+    "url, found",
+    [
+        ("root://o.test:1094//f", "root://t1@o.test:1094//f"),
+        ("root://me@o.test//f@g", "root://me@o.test//f@g"),
+        ("roots://o.test//f@g", "roots://t1@o.test//f@g"),
+    ],
+)
+def test_who_names_nobody_gets_a_login(url: str, found: str) -> None:
+    assert with_login(url, "t1@") == found and with_login(url, "") == url
+
+
+async def test_a_job_logs_in_with_the_token_that_its_environment_names_now(nobody: str, tmp_path: Path) -> None:
+    environ = {"XROOT_PROXY": f"{nobody}//"}
+    async with signpost_before(environ):
+        client = await Client.of(environ["XROOT_PROXY"])
+        asked = f"/{ORIGIN}".encode()
+        assert (await client.ask(Request.OPEN, asked))[1] == struct.pack(">i", WHOLE_URL) + ORIGIN.encode()
+        (tmp_path / "token").write_text("token")
+        environ[TOKEN_FILE] = str(tmp_path / "token")
+        login = login_name(environ[TOKEN_FILE])
+        assert (await client.ask(Request.OPEN, asked))[1][4:].decode() == with_login(ORIGIN, login)

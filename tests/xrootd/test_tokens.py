@@ -227,6 +227,31 @@ def test_signatures_and_files_that_do_not_count(
 
 
 @pytest.mark.long
+def test_the_check_says_why(
+    service: ProtectedService, issuers: tuple[Authority, Authority], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """In processes of their own, as XRootD reads its environment once."""
+    url, file = f"{service.origin.url}//protected/one", tmp_path / "token"
+    code = "import os; from af_hub.client import check\nfor row in check.look_at_data(os.environ): print(row.sentence, flush=True)\nos._exit(0)"
+    for token, mode, sentence in (
+        (None, 0o600, "There is no token in"),
+        (issuers[0].mint("ada", SCOPE, lifetime=-60), 0o600, "It wants a token. The token expired"),
+        (issuers[0].mint("ada", SCOPE), 0o440, f"Type: chmod 600 {file}."),
+        (issuers[0].mint("ada", "openid"), 0o600, "Your token may not read data (its scopes: openid)"),
+        (issuers[0].mint("ada", "storage.read:/a"), 0o600, "Your token reads /a and not this."),
+        (issuers[1].mint("ada", SCOPE, iss=STRANGER), 0o600, "the server does not take it for this path"),
+    ):
+        write_private(file, token or "")
+        file.chmod(mode)
+        if token is None:
+            file.unlink()
+        own = {"BEARER_TOKEN_FILE": str(file), "AF_DATASETS": json.dumps({"mine": [url]})}
+        argv = [sys.executable, "-c", code]
+        done = subprocess.run(argv, env=environment | own, capture_output=True, text=True, timeout=60, check=True)
+        assert f"You may not read {url}. " in done.stdout and sentence in done.stdout
+
+
+@pytest.mark.long
 def test_paths_around_the_protected_one(
     service: ProtectedService, issuers: tuple[Authority, Authority], environment: dict[str, str], tmp_path: Path
 ) -> None:
