@@ -163,14 +163,14 @@ async def test_exceptions_hold_no_secret(bench: Bench, kind: Kind) -> None:
         pytest.param("password: {}", id="under another name"),
     ],
 )
-@pytest.mark.parametrize("written", ["${AF_IAM_CLIENT_SECRET}", "client-secret-of-the-hub"])
+@pytest.mark.parametrize("written", ["${IAM_CLIENT_SECRET}", "client-secret-of-the-hub"])
 def test_mistakes_of_a_policy_do_not_show_a_secret(more: str, written: str) -> None:
     """Somebody writes the secret where only the name of its file belongs."""
     secret = "client-secret-of-the-hub"
     policy = (CONFIGURATION / "facility.yaml").read_text()
     changed = policy.replace("issuers:\n  - ", f"issuers:\n  - {more.format(written)}\n    ", 1)
     assert changed != policy
-    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", changed), "x") | {"AF_IAM_CLIENT_SECRET": secret}
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", changed), "x") | {"IAM_CLIENT_SECRET": secret}
     with pytest.raises(PolicyError) as caught:
         read_policy(changed, "facility.yaml", environ)
     assert secret not in told(caught.value, False), str(caught.value)
