@@ -155,3 +155,23 @@ async def test_access_point_without_a_credd_says_so(
         except PoolAway:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.2)
+
+
+@pytest.mark.real
+@pytest.mark.long
+@pytest.mark.usefixtures("clean")
+async def test_job_that_came_before_its_token_goes_on_by_itself(
+    condor_pool: RealPool, pool: CondorPool, token: Callable[..., str], iam: DemoIAM
+) -> None:
+    (job,) = await pool.submit(token("facility-admin"), with_token(READER), {})
+
+    async def state() -> list[object]:
+        (ad,) = await pool.query(condor_pool.reader_token, these_jobs([job]), ["JobStatus", "HoldReasonCode"])
+        return [ad["JobStatus"], ad.get("HoldReasonCode")]
+
+    deadline = time.monotonic() + 30
+    while await state() != [5, 4]:
+        assert time.monotonic() < deadline, await state()
+    mine = iam.mint("facility-admin", "storage.read:/")
+    await pool.keep_token(token("facility-admin"), mine)
+    assert await asyncio.to_thread(comes_true, lambda: seen(condor_pool) == mine, 150)
