@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 from dask.distributed import Client
-from real_facility import open_facility
+from real_facility import ANALYST, open_facility
 
 from af_hub.client.remote import RemoteHTCondor
 from af_hub.condor.pool import CondorPool
@@ -29,16 +29,24 @@ async def test_a_cluster_from_row_to_result_and_away(session, condor_pool, tmp_p
     async def jobs_of(cluster):
         return [job for job in await pool.jobs(condor_pool.reader_token) if job.cluster == cluster.cluster_id]
 
+    def token():
+        import os
+        from pathlib import Path
+
+        return Path(os.environ["BEARER_TOKEN_FILE"]).read_text()
+
     began = time.monotonic()
     async with RemoteHTCondor("T2_A", user_memory="512 MiB", asynchronous=True, start_timeout="60 s") as cluster:
         async with Client(cluster, asynchronous=True) as client:
             assert await client.submit(lambda: 1 + 1) == 2
             print(f"first result after {time.monotonic() - began:.1f} s")
+            assert await client.submit(token) == f"storage-of-{ANALYST}"
             await cluster.scale(2)
             await client.wait_for_workers(2, timeout=60)
             print(f"second worker after {time.monotonic() - began:.1f} s")
-            token = {"Authorization": f"token {cluster._controller.token}"}
-            async with httpx.AsyncClient(base_url=session, headers=token, trust_env=False) as api:
+            assert list((await client.run(token)).values()) == [f"storage-of-{ANALYST}"] * 2
+            headers = {"Authorization": f"token {cluster._controller.token}"}
+            async with httpx.AsyncClient(base_url=session, headers=headers, trust_env=False) as api:
                 page = await api.get(f"clusters/{cluster.cluster_id}/dashboard/status")
                 assert page.status_code == 200 and "Dask" in page.text
                 assert "scheduler" in await cluster.logs()

@@ -77,15 +77,9 @@ def world(tmp_path_factory):
         try:
             network = stack.enter_context(Network(folder, SITES))
             centre = network.enter(CENTRE)
-            argv = [
-                *centre,
-                sys.executable,
-                str(HERE / "centre.py"),
-                str(folder / "d"),
-                CENTRE_ADDRESS,
-                CENTRE,
-                f"*.{DOMAIN}",
-            ]
+            options = {"address": CENTRE_ADDRESS, "hostname": CENTRE, "sites": {}, "cache_clients": f"*.{DOMAIN}"}
+            program = [sys.executable, str(HERE / "facility_with.py")]
+            argv = [*centre, *program, str(folder / "d"), json.dumps(options)]
             facility = stack.enter_context(Daemon("facility", [*argv, "{ready_fd}"], folder / "facility.log"))
             facts = facility.ready(START_SECONDS)
         except Unavailable as reason:

@@ -1,8 +1,10 @@
-"""The facility without its sites, on an address that sites reach: what the outbound test runs in the centre.
+"""The demo's facility with other options than the demo's own, for tests.
 
-``python centre.py FOLDER ADDRESS HOSTNAME CACHE_CLIENTS READY_FD`` until SIGTERM, or until its parent dies.
+``python facility_with.py FOLDER OPTIONS READY_FD`` until SIGTERM, or until its parent dies; the options are those of
+:class:`~af_hub.demo.facility.Facility`, as JSON.
 """
 
+import json
 import os
 import signal
 import sys
@@ -15,14 +17,12 @@ from af_hub.session.processes import die_with
 from af_hub.testing.places import CHECKOUT
 
 
-def main(folder: str, address: str, hostname: str, cache_clients: str, ready_fd: str) -> None:
+def main(folder: str, options: str, ready_fd: str) -> None:
     """Serve until the end."""
     die_with(os.getppid(), signal.SIGTERM)
     be_guarded(lambda: None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    facility = Facility(
-        CHECKOUT, Path(folder), address=address, hostname=hostname, sites={}, cache_clients=cache_clients
-    )
+    facility = Facility(CHECKOUT, Path(folder), **json.loads(options))
     try:
         facility.start()
         say_ready(int(ready_fd), **facility.facts())
