@@ -27,7 +27,7 @@ from af_hub.client.data import read_datasets
 from af_hub.client.denied import why_denied
 from af_hub.errors import AFError
 from af_hub.session.probes import xrootd_answers
-from af_hub.session.xrootd import CACHE, PROXY
+from af_hub.session.xrootd import AUTHORITIES, CACHE, PROXY
 
 READ_SECONDS = 10
 CONTROLLER_SECONDS = 5
@@ -35,6 +35,7 @@ CONTROLLER_SECONDS = 5
 TOKEN_BYTES = 4096
 LATE_SECONDS = 60
 DENIED = "[3010]"
+SYSTEM_AUTHORITIES = "/etc/grid-security/certificates"
 RESTART = "Stop and start your server (File > Hub Control Panel)"
 ASK = "tell the facility's administrators"
 LATER = f"Try again in a minute; if it stays so, {ASK}."
@@ -267,6 +268,9 @@ def read_canaries(datasets: Mapping[str, Sequence[str]]) -> dict[str, list[Readi
 
 def look_at_denial(url: str, environ: Mapping[str, str]) -> str:
     """Why a server may have refused this file."""
+    authorities = Path(environ.get(AUTHORITIES) or SYSTEM_AUTHORITIES)
+    if not authorities.is_dir():
+        return f"XRootD finds no certificate authorities here ({authorities}), so that it uses no TLS and shows no token. {RESTART}, or {ASK}."
     token = look_at_token(environ)
     claims: dict[str, Any] = {}
     for path in token_places(environ, os.getuid()) if token.ok else []:

@@ -233,6 +233,11 @@ def test_the_check_says_why(
     """In processes of their own, as XRootD reads its environment once."""
     url, file = f"{service.origin.url}//protected/one", tmp_path / "token"
     code = "import os; from af_hub.client import check\nfor row in check.look_at_data(os.environ): print(row.sentence, flush=True)\nos._exit(0)"
+
+    def check(own: dict[str, str]) -> str:
+        argv = [sys.executable, "-c", code]
+        return subprocess.run(argv, env=own, capture_output=True, text=True, timeout=60, check=True).stdout
+
     for token, mode, sentence in (
         (None, 0o600, "There is no token in"),
         (issuers[0].mint("ada", SCOPE, lifetime=-60), 0o600, "It wants a token. The token expired"),
@@ -246,9 +251,10 @@ def test_the_check_says_why(
         if token is None:
             file.unlink()
         own = {"BEARER_TOKEN_FILE": str(file), "AF_DATASETS": json.dumps({"mine": [url]})}
-        argv = [sys.executable, "-c", code]
-        done = subprocess.run(argv, env=environment | own, capture_output=True, text=True, timeout=60, check=True)
-        assert f"You may not read {url}. " in done.stdout and sentence in done.stdout
+        said = check(environment | own)
+        assert f"You may not read {url}. " in said and sentence in said
+    without = {name: value for name, value in environment.items() if name != "X509_CERT_DIR"}
+    assert "XRootD finds no certificate authorities here" in check(without | own)
 
 
 @pytest.mark.long
