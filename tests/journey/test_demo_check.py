@@ -32,12 +32,14 @@ PLACES = [
     "iam/state.json",
     "controller/user_ca",
     "forwarder/host.key",
+    "data-secrets/*/tls.key",
     "pool/tls/*.key",
     "pool/*/etc/hostkey.pem",
     "pool/*/etc/trust_domain_ca_privkey.pem",
     "pool/reader.tokens",
     "pool/*/etc/passwords.d/*",
     "pool/*/etc/tokens.d/*",
+    "pool/access-point/credentials/*/iam.*",
 ]
 
 
