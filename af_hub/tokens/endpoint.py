@@ -121,9 +121,11 @@ class AFHandler(APIHandler):  # type: ignore[misc]
     def get_json_body(self) -> Any:
         """The JSON of the request's body, None when there is none. JupyterHub's own writes a broken one into the log, and what is secret in it."""
         try:
-            return json.loads(self.request.body) if self.request.body else None
+            found = json.loads(self.request.body) if self.request.body else None
+            json.dumps(found, ensure_ascii=False, allow_nan=False).encode()  # half a surrogate pair, NaN
         except (ValueError, RecursionError):
             raise web.HTTPError(400, "The body must be JSON.") from None
+        return found
 
     def answer(self, found: dict[str, object]) -> None:
         """Send JSON that nobody may keep."""

@@ -4,12 +4,13 @@ import base64
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import httpx
 import pytest
 from asked_hub import OTHER, OWNER, Place
 
+from af_hub.testing.iam_tokens import DemoUser
 from af_hub.testing.process import comes_true
 
 pytestmark = pytest.mark.real
@@ -218,3 +219,42 @@ def test_token_in_an_address_opens_nothing(place: Place) -> None:
         answer = place.stranger().get("/hub/api/af/token", params={name: place.tokens["owner"]})
         assert answer.status_code == 403
     assert OWNER not in answer.text
+
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.mark.parametrize("group, status", [("/guests", 403), ("/icsc", 302)])
+def test_what_the_iam_says_of_somebody_is_text(place: Place, browser: httpx.Client, group: str, status: int) -> None:
+    groups = (group, f"/{SCRIPT}", "/' onmouseover='alert(1)")
+    place.iam.users["mallory"] = DemoUser(
+        "mallory", f"subject-of-mallory{status}", SCRIPT, f"{SCRIPT}@evil.test", groups
+    )
+    try:
+        answer = browser.get(at_iam(place, browser.get("/hub/oauth_login"), "mallory"))
+    finally:
+        del place.iam.users["mallory"]
+    assert answer.status_code == status, answer.text
+    pages = [answer, *(browser.get(f"/hub/{name}", follow_redirects=True) for name in ("home", "spawn", "token"))]
+    assert not [page.url for page in pages if SCRIPT in page.text or "' onmouseover='" in page.text]
+
+
+def test_nobody_writes_lines_of_their_own_into_the_log(place: Place, browser: httpx.Client) -> None:
+    line = "\n[I 2026-01-01 00:00:00.000 forged] audit: all is well"
+    began = browser.get("/hub/oauth_login")
+    state = httpx.URL(began.headers["Location"]).params["state"]
+    for query in (
+        {"error": f"odd{line}"},
+        {"error": "access_denied", "error_description": line},
+        {"iss": line, "code": "c"},
+    ):
+        browser.get("/hub/oauth_callback", params={**query, "state": state})
+        began = browser.get("/hub/oauth_login")
+        state = httpx.URL(began.headers["Location"]).params["state"]
+    controller = place.client("controller")
+    controller.get(f"/hub/api/af/people/{quote(line, safe='')}")
+    controller.post("/hub/api/af/token/condor", json={"username": line})
+    place.stranger().post("/hub/api/af/device", json={"name": line, "issuer": line})
+    place.stranger().get(f"/hub/{quote(line, safe='')}", params={"next": line})
+    assert b"forged]" in place.log(), "it came there"
+    assert not [found for found in place.log().splitlines() if found.startswith(b"[I 2026-01-01")]
