@@ -20,7 +20,7 @@ from af_hub.testing.iam_authority import ISSUER, Authority
 from af_hub.testing.iam_tokens import DemoUser
 from af_hub.testing.process import Daemon, comes_true
 from af_hub.testing.require import unavailable
-from af_hub.testing.xrootd_tokens import ProtectedService, open_protected_service, policy_of
+from af_hub.testing.xrootd_tokens import ProtectedService, open_protected_service, policy_of, write_rules
 
 pytestmark = pytest.mark.real
 
@@ -45,6 +45,21 @@ for line in sys.stdin:
         file.close()
     print(json.dumps(answer), flush=True)
 import os; os._exit(0)
+"""
+# Opens the first that it is told, and reads of it each time that it is told more.
+READER = """
+import json, os, sys
+from XRootD import client
+from XRootD.client.flags import OpenFlags
+file, opened = client.File(), False
+for number, line in enumerate(sys.stdin):
+    if not opened:
+        status, _ = file.open(line.strip(), OpenFlags.READ)
+        opened = True
+    if status.ok:
+        status, data = file.read(number * 1000, 1000)
+    print(json.dumps([status.ok, status.message.strip(), ""]), flush=True)
+os._exit(0)
 """
 # As a worker has it: a signpost before the cache of its site.
 WORKER = """
@@ -327,6 +342,52 @@ def test_an_expired_token_ends_within_a_minute_and_a_new_one_goes_on(
         assert DENIED in opened(url)[1]
         write_private(file, issuers[0].mint("ada", SCOPE))
         assert opened(url)[0]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_file_that_is_open_when_the_cache_starts_anew(
+    service: ProtectedService,
+    issuers: tuple[Authority, Authority],
+    environment: dict[str, str],
+    tmp_path: Path,
+    fresh: bool,
+) -> None:
+    """The client logs in anew, with the token of then: it reads on, or is told within seconds that it may not."""
+    url, file = f"{service.origin.url}//protected/one", tmp_path / "token"
+    write_private(file, issuers[0].mint("ada", SCOPE))
+    with opening([WORKER, READER], environment | {"BEARER_TOKEN_FILE": str(file)}) as read_on:
+        assert read_on(url)[0]
+        service.cache.stop()
+        write_private(file, issuers[0].mint("ada", SCOPE, lifetime=600 if fresh else -60))
+        service.cache.start()
+        began = time.monotonic()
+        ok, message, _ = read_on("more")
+        assert ok == fresh and time.monotonic() - began < 25, message
+        assert fresh or "[3010]" in message or "neither the cache" in message
+
+
+@pytest.mark.long
+def test_new_rules_are_in_force_within_a_minute(
+    service: ProtectedService, issuers: tuple[Authority, Authority], reader: Read
+) -> None:
+    def put(path: str) -> None:
+        write_rules(service.origin, policy_of([ISSUER], path))
+        write_rules(service.cache, policy_of([ISSUER], path), service.origin)
+
+    def ok(name: str, cache: bool) -> bool:
+        # A token of its own each time: what a server has found in one, it takes for a minute.
+        return reader(f"protected/{name}/one", issuers[0].mint("ada", SCOPE), cache)["ok"]
+
+    try:
+        put("/protected/bob")
+        for cache in (True, False):
+            assert comes_true(lambda: not ok("ada", cache), 75, pause=1)  # noqa: B023
+            assert ok("bob", cache)
+    finally:
+        put("/protected")
+    for cache in (True, False):
+        assert comes_true(lambda: ok("ada", cache), 75, pause=1)  # noqa: B023
 
 
 @pytest.mark.long
