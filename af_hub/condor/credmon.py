@@ -12,11 +12,13 @@ that what was not replaced for :data:`KEEP_SECONDS` is removed, so that nothing 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
 
 STORED, READY = ".top", ".use"
+THE_END = (signal.SIGQUIT, signal.SIGTERM, signal.SIGINT)
 PAUSE_SECONDS = 2.0
 KEEP_SECONDS = 24 * 3600.0
 
@@ -83,7 +85,9 @@ def remove(path: str) -> None:
 
 def serve(folder: str, keep: float) -> None:
     """Until told to end: tell ``condor_credd`` our process id, the access point that all is ready, and pass on what comes."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    # condor_master ends us by SIGQUIT, which would leave an image of our memory, with tokens in it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, *THE_END])
     with open(f"{folder}/pid", "w") as file:  # noqa: PTH123
         file.write(str(os.getpid()))
     while True:
@@ -91,7 +95,9 @@ def serve(folder: str, keep: float) -> None:
             print(f"af-hub credmon: {line}", flush=True)
         with open(f"{folder}/CREDMON_COMPLETE", "w"):  # noqa: PTH123
             pass
-        signal.sigtimedwait([signal.SIGHUP], PAUSE_SECONDS)
+        came = signal.sigtimedwait([signal.SIGHUP, *THE_END], PAUSE_SECONDS)
+        if came and came.si_signo in THE_END:
+            return
 
 
 def main(argv: list[str]) -> None:

@@ -1,6 +1,6 @@
 """A session: what is chosen, what it gets, and the process beside the user's server. The spawners that use it are in :mod:`af_hub.spawner`.
 
 Read in this order. What the spawner uses: options, fragments, xrootd and authorities (pure), machine, folders. What the session agent is made of:
-tokenfile and freshness (the token), keys, controller, bridge and attachments (ways to Dask clusters), signpost (the way to data),
+tokenfile and freshness (the tokens), jobtokens (those of batch jobs), keys, controller, bridge and attachments (ways to Dask clusters), signpost (the way to data),
 agent. Who runs agent and server: processes, supervisor. Beside these: probes. The form of the spawn page is in page.
 """

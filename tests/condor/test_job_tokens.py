@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +78,24 @@ def test_one_account_that_cannot_be_read_hinders_no_other(tmp_path: Path) -> Non
     (tmp_path / "a" / "iam.use").mkdir()
     assert any("failed" in line for line in credmon.hand_on(str(tmp_path), 60, time.time()))
     assert (tmp_path / "b" / "iam.use").read_text() == "t"
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGTERM])
+def test_program_hands_on_at_once_and_ends_without_a_trace(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "a folder"
+    (folder / "cms-ada").mkdir(parents=True)
+    program = subprocess.Popen([sys.executable, "-I", "-S", credmon.__file__, folder], cwd=tmp_path)
+    try:
+        assert comes_true(lambda: (folder / "CREDMON_COMPLETE").exists(), 10)
+        assert (folder / "pid").read_text() == str(program.pid)
+        (folder / "cms-ada/iam.top").write_text("t")
+        program.send_signal(signal.SIGHUP)
+        assert comes_true(lambda: (folder / "cms-ada/iam.use").exists(), credmon.PAUSE_SECONDS / 2)
+        program.send_signal(number)
+        assert program.wait(10) == 0
+    finally:
+        program.kill()
+    assert [path.name for path in tmp_path.iterdir()] == ["a folder"]
 
 
 READER = """executable = /bin/sh
