@@ -2,12 +2,16 @@
 
 import io
 import json
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from af_hub.client.command import FAILED, NO, NOT_LOGGED_IN, OK, Terminal, run
+from af_hub.client.hub import Hub
 from af_hub.client.logins import HubLogin, Logins, login_file
 from af_hub.client.submit import Way, read_description
 from af_hub.errors import Refused, Unavailable
@@ -174,6 +178,35 @@ def test_who_has_no_account_or_no_scope(
     description.write_text(f"+WantIOProxy = true\n{JOB}")
     status, said = person.af("submit", str(description))
     assert status == NO and "WantIOProxy" in str(said["error"]), "the access point says what it does not take"
+
+
+class Controller(BaseHTTPRequestHandler):
+    """Takes the wish for a token of one pool and refuses all others."""
+
+    asked: ClassVar[list[tuple[str, str, str]]] = []
+
+    def do_POST(self) -> None:
+        pool = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["pool"]
+        self.asked.append((self.path, self.headers["Authorization"], pool))
+        known = pool == "main"
+        answer = {"pools": {pool: 1.0}} if known else {"title": "Not allowed", "detail": "Jobs there get no token."}
+        self.send_response(200 if known else 403)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_jobs_have_their_token_brought_first() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Controller) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hub = Hub(f"http://127.0.0.1:{server.server_port}/", "t0ken")
+        hub.bring_job_tokens("main")
+        assert Controller.asked == [("/services/af-controller/api/job-tokens", "token t0ken", "main")]
+        with pytest.raises(Refused, match="Jobs there get no token"):
+            hub.bring_job_tokens("far")
+        server.shutdown()
 
 
 def test_nobody_is_logged_in(tmp_path: Path, description: Path) -> None:

@@ -132,7 +132,11 @@ def test_the_access_point_is_told_at_both_edges(tmp_path, caplog):
     (tmp_path / "people.json").write_text(json.dumps([{"issuer": ISSUER, "subject": "s", "username": "ada"}]))
     told, now = [], [BEFORE]
     watch = Watch(
-        tmp_path / "facility.yaml", tmp_path / "people.json", tmp_path, lambda: told.append(now[0]), lambda: now[0]
+        tmp_path / "facility.yaml",
+        tmp_path / "people.json",
+        tmp_path,
+        lambda _daemon: told.append(now[0]),
+        lambda: now[0],
     )
     for now[0] in (BEFORE, BEFORE, BEGUN, BEGUN, LAST, OVER, OVER):
         watch.look()
