@@ -4,22 +4,10 @@ Serves the hop "data" for :mod:`af_hub.client.check`. XRootD's servers write the
 that is wrong, and whom to ask; nothing of the token but what its reader may know.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-READ = "storage.read"
-
-
-def readable_paths(scopes: Iterable[str]) -> list[str]:
-    """The folders that these scopes let somebody read (WLCG Common JWT Profiles, 1.0, section "Capabilities")."""
-    pairs = (scope.partition(":") for scope in scopes)
-    return [path or "/" for name, _, path in pairs if name == READ]
-
-
-def holds(folder: str, path: str) -> bool:
-    """Whether the path is that folder or below it."""
-    whole = folder.rstrip("/")
-    return path == whole or path.startswith(f"{whole}/")
+from af_hub.iam.scopes import READ, holds, readable_paths
 
 
 def why_denied(path: str, trouble: str, claims: Mapping[str, Any], now: float) -> str:

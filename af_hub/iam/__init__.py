@@ -1,4 +1,4 @@
 """What the IAM says about a person, and how to talk to it.
 
-Read in this order: claims, idtoken and device (pure), http, discovery, endpoint, scim.
+Read in this order: claims, idtoken, device and scopes (pure), http, discovery, endpoint, scim.
 """

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from af_hub.errors import PolicyError
+from af_hub.iam.scopes import holds, readable_paths
 from af_hub.policy.explain import NOT_IN_FORCE, count
 from af_hub.policy.load import examine
 from af_hub.policy.model import CondorToken, Override, Policy, Rule, StorageToken
@@ -71,6 +72,7 @@ def doubts(policy: Policy, now: float) -> Iterator[Mistake]:
         yield from _of_one(place, rule)
     yield from _passing_accounts(policy)
     yield from _signed_in_clear(policy)
+    yield from _closed_data(policy)
     yield from _capitals(gifts)
     yield from _out_of_reach(policy, gifts)
 
@@ -140,6 +142,18 @@ def _signed_in_clear(policy: Policy) -> Iterator[Mistake]:
             ("facility", "hub"),
             "found an address without TLS, and the hub signs tokens: HTCondor and XRootD take those of issuers at https:// only",
         )
+
+
+def _closed_data(policy: Policy) -> Iterator[Mistake]:
+    """Data that no token opens which the hub asks for."""
+    for number, issuer in enumerate(policy.issuers):
+        tokens = policy.tokens_of(issuer.issuer)
+        for who, purpose in (("sessions", tokens.session), ("worker nodes", tokens.storage)):
+            folders = readable_paths(purpose.scopes) if purpose else []
+            for path in issuer.data_paths if purpose else []:
+                if not any(holds(folder, path) or holds(path, folder) for folder in folders):
+                    sentence = f"no token of {who} opens `{path}`, since none of their scopes is `storage.read` of it; add one to `tokens`"
+                    yield Mistake(("issuers", number, "data_paths"), sentence)
 
 
 def _purposes(policy: Policy, issuer: str) -> list[CondorToken | StorageToken]:

@@ -127,6 +127,16 @@ LATER = "2030-01-01T00:00:00Z"
             r"facility\.hub: found an address without TLS",
             id="an issuer that nobody asks for keys",
         ),
+        pytest.param(
+            {"tokens": {"session": {"scopes": ["openid", "storage.read:/prot"]}}},
+            r"issuers\[0\]\.data_paths: no token of sessions opens `/protected`",
+            id="data that no session opens",
+        ),
+        pytest.param(
+            {"tokens": {"storage": {"scopes": ["storage.create:/"]}}},
+            r"no token of worker nodes opens `/protected`",
+            id="data that no worker opens",
+        ),
     ],
 )
 def test_what_is_hardly_meant_is_doubted(more, says, tmp_path):
