@@ -275,9 +275,9 @@ async def test_no_tcp_port_answers_http_and_comms_ask_for_certificates(job, stra
     # The worker comes of its nanny and has its listening socket too.
     ports = {address for process in job.tree() for address in listening(process)}
     assert sorted(address.ip for address in ports) == [
-        "127.0.0.1",
+        *["127.0.0.1"] * 2,
         *["127.0.1.1"] * 3,
-    ]  # signpost; scheduler, nanny, worker
+    ]  # signposts of scheduler and worker; scheduler, nanny, worker
     for address in ports:
         for context in (None, nobody.context(), attacker.context(), job.dask_cluster.tls("client").context()):
             assert b"HTTP" not in await asyncio.to_thread(answers, tuple(address), context)

@@ -28,6 +28,14 @@ START_SECONDS, ATTACK_SECONDS = 60, 90
 TLS_ALERT, HANDSHAKE = 21, 22
 
 
+def text_of(path):
+    """What is in a file; nothing when HTCondor has just removed it."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
 class Victim:
     """A Dask cluster as jobs of a pool: scheduler and first worker in one, a second worker in another."""
 
@@ -51,7 +59,7 @@ class Victim:
     def sandboxes(self):
         """The folders of its jobs."""
         found = [*self.site_folder.glob("execute/dir_*/job.json"), *self.site_folder.glob("execute/dir_*/worker.json")]
-        return [path.parent for path in found if self.dask_cluster.id in path.read_text()]
+        return [path.parent for path in found if self.dask_cluster.id in text_of(path)]
 
     def serves(self):
         """Whether its agent does."""

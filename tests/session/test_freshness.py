@@ -127,7 +127,7 @@ def test_reader_never_sees_half_a_token(tmp_path: Path) -> None:
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for number in range(2000):
+    for number in range(1000):
         tokenfile.replace(token(str(number % 10) * (3000 + number % 2)))
     over.set()
     for reader in readers:
