@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from af_hub.errors import PolicyError
 from af_hub.iam.scopes import holds, readable_paths
+from af_hub.policy.accounts import may_be_account
 from af_hub.policy.explain import NOT_IN_FORCE, count
 from af_hub.policy.load import examine
-from af_hub.policy.model import CondorToken, Override, Policy, Rule, StorageToken
+from af_hub.policy.model import CondorToken, Override, Policy, Rule, StorageToken, Tokens
 from af_hub.policy.text import Mistake, Place
 
 
@@ -72,6 +73,7 @@ def doubts(policy: Policy, now: float) -> Iterator[Mistake]:
         yield from _of_one(place, rule)
     yield from _passing_accounts(policy)
     yield from _signed_in_clear(policy)
+    yield from _too_much_for_jobs(policy)
     yield from _closed_data(policy)
     yield from _capitals(gifts)
     yield from _out_of_reach(policy, gifts)
@@ -120,6 +122,9 @@ def _of_one(place: Place, rule: Rule) -> Iterator[Mistake]:
             (*place, "sites"),
             f"it opens sites and gives no {lacking}; whom no other rule gives any has no Dask clusters",
         )
+    if rule.condor and not may_be_account(rule.condor.account.replace("{username}", "ada")):
+        sentence = f"found {rule.condor.account!r}, which is HTCondor's own or no account of a person, so nobody is given it; write another"
+        yield Mistake((*place, "condor", "account"), sentence)
 
 
 def _passing_accounts(policy: Policy) -> Iterator[Mistake]:
@@ -142,6 +147,17 @@ def _signed_in_clear(policy: Policy) -> Iterator[Mistake]:
             ("facility", "hub"),
             "found an address without TLS, and the hub signs tokens: HTCondor and XRootD take those of issuers at https:// only",
         )
+
+
+def _too_much_for_jobs(policy: Policy) -> Iterator[Mistake]:
+    """Tokens for storage lie on worker nodes, where those of the pool must not."""
+    holders: list[tuple[Place, Tokens | None]] = [((), policy.tokens)]
+    holders += [(("issuers", number), issuer.tokens) for number, issuer in enumerate(policy.issuers)]
+    for place, tokens in holders:
+        for index, scope in enumerate(tokens.storage.scopes if tokens and tokens.storage else []):
+            if scope.startswith(("compute.", "condor:")):
+                sentence = f"found `{scope}` in a token that lies on every worker node: whoever reads it there can submit jobs; take it out"
+                yield Mistake((*place, "tokens", "storage", "scopes", index), sentence)
 
 
 def _closed_data(policy: Policy) -> Iterator[Mistake]:

@@ -41,20 +41,20 @@ SCOPE = r"^[\x21\x23-\x5b\x5d-\x7e]+$"
 USER = r"^[a-z][a-z0-9_.-]{0,62}$"
 PAGE = r"^(https?://[^\s/]+|\$\{.*)"
 HELP = r"^(https?://[^\s/]+.*/|\$\{.*)?$"
-FOLDER = r"^(/[A-Za-z0-9_.~+@:-]+)+$"
+FOLDER = r"^(/[A-Za-z0-9_~+@:-][A-Za-z0-9_.~+@:-]*)+$"
 # No hyphen: HTCondor's settings are called after the group, and a negotiator that reads one in a setting's name ends.
 CHARGED = r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$"
 PATTERNS = {
     NAME: "a name: a letter, then letters, digits, `_`, `.`, `-`, 63 at most; rename it",
     GROUP: "the path of a group; write it with a slash in front and none behind, as in `/cms/itcms`",
     PREFIX: "the path of a group, or nothing; write it with a slash in front and none behind, as in `/cms`",
-    ISSUER: "the address of an IAM; write it as its tokens do, as in `https://iam.example.org/`",
+    ISSUER: "the address of an IAM, with https; write it as its tokens do, as in `https://iam.example.org/`",
     CACHE: "the address of a cache; write it as in `root://cache.example.org:1094`",
     SCOPE: "one scope (RFC 6749, section 3.3); write each as an entry of its own",
     USER: "a user name of the hub: small letters, digits, `_`, `.`, `-`, a letter first; write it as in `ada`",
     HELP: "the address of a web page with a slash behind, or nothing; write it as in `https://hub.example.org/`",
     CHARGED: "small words of letters, digits and `_` with dots between (HTCondor's settings have no hyphens); write it as in `cms.itcms`",
-    FOLDER: "the path of a folder, with a slash in front and none behind; write it as in `/protected`",
+    FOLDER: "the path of a folder, with a slash in front and none behind, and no part that begins with a dot; write it as in `/protected`",
     PAGE: "the address of a web page; write it as in `https://iam.example.org/aup`",
 }
 """What a text must look like, and how a person is told."""

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from af_hub.policy.model import PATTERNS, Policy
 from af_hub.policy.text import Mistake, Place
+from af_hub.policy.units import describe_seconds
 
 SHOWN = 60
 
@@ -81,6 +82,11 @@ def describe_error(error: Mapping[str, Any]) -> Mistake:
         return Mistake(place, f"found {describe_found(found)}, wanted {PATTERNS[context['pattern']]}")
     if place == ("version",) and kind in ("greater_than_equal", "less_than_equal"):
         return Mistake(place, f"found {describe_found(found)}, wanted 1; this af_hub reads version 1 of the file")
+    if kind == "less_than_equal" and place[-1] == "lifetime":
+        most = describe_seconds(context["le"])
+        return Mistake(
+            place, f"found {describe_seconds(error['input'])}, wanted {most} at most; write it as in `{most}`"
+        )
     if kind in WANTED:
         wanted = WANTED[kind].format(**{**context, "found": describe_found(found)})
         return Mistake(place, f"found {describe_found(found)}, wanted {wanted}")

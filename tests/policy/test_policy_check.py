@@ -137,6 +137,24 @@ LATER = "2030-01-01T00:00:00Z"
             r"no token of worker nodes opens `/protected`",
             id="data that no worker opens",
         ),
+        pytest.param(
+            {
+                "rules": [
+                    {
+                        **RULE,
+                        "groups": ["/cms"],
+                        "condor": {"account": "root", "accounting_group": "x", "shared_account": True},
+                    }
+                ]
+            },
+            r"rules\[0\]\.condor\.account: found 'root', which is HTCondor's own",
+            id="an account that nobody gets",
+        ),
+        pytest.param(
+            {"tokens": {"storage": {"scopes": ["storage.read:/", "compute.modify"]}}},
+            r"tokens\.storage\.scopes\[1\]: found `compute.modify` in a token that lies on every worker node",
+            id="jobs that could submit jobs",
+        ),
     ],
 )
 def test_what_is_hardly_meant_is_doubted(more, says, tmp_path):
@@ -175,6 +193,16 @@ CMS = {"issuer": "https://cms.test/", "name": "cms", "client_id": "a"}
             id="a prefix with its slash behind",
         ),
         pytest.param(
+            {"issuers": [{**CMS, "issuer": "http://cms.test/"}]},
+            r"issuers\[0\]\.issuer: found 'http://cms.test/', wanted the address of an IAM, with https",
+            id="an issuer without TLS",
+        ),
+        pytest.param(
+            {"issuers": [{**CMS, "data_paths": ["/store/../secret"]}]},
+            r"issuers\[0\]\.data_paths\[0\]: found '/store/../secret', wanted the path of a folder",
+            id="a way out of a folder",
+        ),
+        pytest.param(
             {"agreements": {"cms": {"url": "https://iam/aup"}}},
             r"agreements\.cms: found 'cms', wanted the name of an issuer: iam",
             id="an agreement of nobody",
@@ -196,7 +224,7 @@ CMS = {"issuer": "https://cms.test/", "name": "cms", "client_id": "a"}
         ),
         pytest.param(
             {"tokens": {"storage": {"lifetime": "2 d"}}},
-            r"tokens\.storage\.lifetime: found 172800, wanted at most 86400; write a smaller number",
+            r"tokens\.storage\.lifetime: found 2 d, wanted 1 d at most; write it as in `1 d`",
             id="a token that lives too long",
         ),
         pytest.param(
