@@ -2,5 +2,5 @@
 words, and the command `af`.
 
 Read in this order: api (controller and session agent), security (credentials for any Dask client), words (pure), way (to a
-scheduler), remote (RemoteHTCondor), data, denied, check; for `af`: wlcg (where tokens lie), logins, hub, submit, command.
+scheduler), remote (RemoteHTCondor), data, denied, check; for `af`: wlcg (where tokens lie), logins, hub, whoami, submit, command.
 """
