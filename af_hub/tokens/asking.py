@@ -68,9 +68,10 @@ class Asking:
                 self._failed(health, username, issuer, error)
                 raise
             except LoginRequired:
-                self._worked(health, username, issuer)  # it serves; whom is another matter
+                self._served(health, issuer)  # whom is another matter
                 raise
-        self._worked(health, username, issuer)
+        self._served(health, issuer)
+        health.forget(username)
         return answer
 
     async def _timed(self, answer: "asyncio.Future[T]", health: Health, username: str, issuer: str) -> T:
@@ -88,8 +89,8 @@ class Asking:
         if (news := self._bad_news.pop(health, None)) and not news.done():
             news.set_result(None)
 
-    def _worked(self, health: Health, username: str, issuer: str) -> None:
-        if health.worked(username, self._clock()):
+    def _served(self, health: Health, issuer: str) -> None:
+        if health.served(self._clock()):
             log.warning("%s is back", issuer)
             self._came_back()
         metrics.IAM_UP.labels(issuer).set(1)

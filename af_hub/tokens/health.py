@@ -92,17 +92,16 @@ class Health:
             return True
         return False
 
-    def worked(self, username: str, now: float) -> bool:
-        """Remember a good answer; True when the IAM was down until now."""
+    def served(self, now: float) -> bool:
+        """Remember that the IAM gave somebody an answer, whatever it was; True when it was down until now."""
         was_down = self._down_since is not None
         if was_down:
             self._up_since, self._down_since = now, None
         self._whole = Trouble()
-        self._people.pop(username, None)
         return was_down
 
     def forget(self, username: str) -> None:
-        """Whatever failed for this user was another login."""
+        """Whatever failed for this user is over, or was another login."""
         self._people.pop(username, None)
 
     def _trouble(self, username: str) -> Trouble:

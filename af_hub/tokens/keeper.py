@@ -469,15 +469,17 @@ class TokenKeeper:
         except LoginRequired:
             # The access token was revoked; only a refresh tells whether the login still holds.
             fresh = await self._refresh(username, self._session_of(username))
-        try:
-            return await self._userinfo(username, fresh)
-        except LoginRequired as error:
-            raise Unavailable("the IAM's userinfo refuses the token that the IAM just gave") from error
+        return await self._userinfo(username, fresh, just_given=True)
 
-    async def _userinfo(self, username: str, token: AccessToken) -> dict[str, Any]:
+    async def _userinfo(self, username: str, token: AccessToken, just_given: bool = False) -> dict[str, Any]:
         async def call(client: IAMClient) -> dict[str, Any]:
-            with metrics.request(client.discovery.issuer, "userinfo"):
-                return await client.userinfo(token.value)
+            try:
+                with metrics.request(client.discovery.issuer, "userinfo"):
+                    return await client.userinfo(token.value)
+            except LoginRequired as error:
+                if just_given:
+                    raise IAMRefused("The IAM's userinfo refuses even the token that the IAM just gave.") from error
+                raise
 
         return await self._ask(username, "userinfo", call)
 

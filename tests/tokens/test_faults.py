@@ -81,6 +81,25 @@ async def test_userinfo_that_fails_keeps_the_rights(bench: Bench, kind: Kind) ->
     assert (await bench.keeper.claims("ada", max_age=0)).groups == ("/cms/itcms",)
 
 
+async def test_userinfo_that_refuses_every_token_costs_fewer_and_fewer_refreshes(bench: Bench) -> None:
+    await bench.log_in()
+    bench.clock.now += 301
+    bench.iam.faults["userinfo"] = "refuses"
+    refreshes = []
+    for _ in range(4):
+        before = bench.iam.asked.count("refresh_token")
+        for _ in range(20):
+            assert await bench.keeper.claims("ada", max_age=300)
+            bench.clock.now += 30
+        refreshes.append(bench.iam.asked.count("refresh_token") - before)
+    assert refreshes[0] < 10 and refreshes[-1] <= 2 and bench.keeper.logged_in("ada")
+
+    bench.iam.recover()
+    bench.clock.now += 301
+    bench.iam.regroup("ada", "/icsc")
+    assert (await bench.keeper.claims("ada", max_age=300)).groups == ("/icsc",)
+
+
 async def test_nobody_listens_and_no_such_name(bench: Bench) -> None:
     before = await bench.log_in()
     token = await bench.keeper.access_token("ada")

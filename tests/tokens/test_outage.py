@@ -135,7 +135,7 @@ def test_one_persons_trouble_is_not_the_iams() -> None:
     health = Health()
     for now in range(10):
         health.failed("ada", Unavailable("odd"), now)
-        health.worked("bob", now)
+        health.served(now)
     assert health.down_since is None and health.again_at("ada") > 200 and health.again_at("bob") == 0
 
 
@@ -147,7 +147,7 @@ def test_three_in_a_row_are_an_outage_and_one_answer_ends_it_for_all() -> None:
     health.ask("e", 30.0)
     with pytest.raises(Unavailable):
         health.ask("f", 31.0)  # one alone looks
-    assert health.worked("e", 32.0) and health.down_since is None
+    assert health.served(32.0) and health.down_since is None
     assert [health.again_at(name) for name in ("a", "b", "c", "d", "e")] == [0] * 5 and health.why("a") == ""
 
 
