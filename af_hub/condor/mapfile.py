@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from af_hub.condor.mapper import RESERVED
 from af_hub.condor.mapping import Person, pairs, refuse
 from af_hub.errors import PolicyError
 from af_hub.iam.claims import Claims
+from af_hub.policy.accounts import RESERVED
 from af_hub.policy.decide import decide
 from af_hub.policy.model import Policy
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EMPTY = '{"version": 2, "people": {}, "prefixes": {}, "login": [], "login_people": [], "refused": [], "rules": []}\n'
 ACCOUNT = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
-# What daemons, operators and HTCondor itself are called in the pool (hub_config/condor): no account of a person.
+# Those of af_hub.policy.accounts, which this program cannot import; a test compares them.
 RESERVED = re.compile(
     r"(root|condor|condor_pool|operator|reader|family|child|parent|anonymous|unauthenticated|unmapped|nobody|"
     r"access-point.*|af-check-.*|central-manager.*|site-.*|submit-side.*|execute-side.*|negotiator-side.*)\Z"

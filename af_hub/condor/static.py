@@ -10,7 +10,6 @@ import difflib
 import fcntl
 import math
 import shlex
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import IO
 import yaml
 
 from af_hub.condor.mapfile import Mapfile, guard, read_accounts
-from af_hub.condor.watch import RECONFIG_SECONDS, replace
+from af_hub.condor.watch import order, replace
 from af_hub.errors import ClaimsError, PolicyError, Refused, Unavailable
 from af_hub.iam.claims import read_claims
 from af_hub.iam.scim import People, read_people
@@ -192,7 +191,7 @@ def put(texts: Mapping[Path, str], reconfig: str, lock: IO[str]) -> bool:
     for path, text in texts.items():
         replace(path, text)
     if due and reconfig:
-        tell(shlex.split(reconfig))
+        tell(reconfig)
     _remember(lock, "")
     return bool(due and reconfig)
 
@@ -204,17 +203,12 @@ def _remember(lock: IO[str], text: str) -> None:
     lock.flush()
 
 
-def tell(argv: Sequence[str]) -> None:
+def tell(reconfig: str) -> None:
     """Run the command that makes HTCondor read its maps again."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=RECONFIG_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(
-            f"the file is new, and HTCondor was not told: {shlex.join(argv)} could not finish ({error})"
-        ) from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip()[-500:]
-        raise Unavailable(f"the file is new, and HTCondor was not told: {shlex.join(argv)} failed: {said}")
+        order(shlex.split(reconfig))
+    except Unavailable as error:
+        raise Unavailable(f"the file is new, and HTCondor was not told: {error}") from error
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import argparse
 import logging
 import math
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -47,13 +48,23 @@ def reconfigure(daemon: str) -> None:
     Unavailable
         When it does not take the order; it will be given again.
     """
-    argv = ["condor_reconfig", "-daemon", daemon]
+    order(["condor_reconfig", "-daemon", daemon])
+
+
+def order(argv: Sequence[str]) -> None:
+    """Run a command that tells HTCondor something.
+
+    Raises
+    ------
+    Unavailable
+        When it fails, or takes too long.
+    """
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=RECONFIG_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"{' '.join(argv)} could not finish: {error}") from error
+        raise Unavailable(f"{shlex.join(argv)} could not finish: {error}") from error
     if done.returncode:
-        raise Unavailable(f"{' '.join(argv)} failed: {(done.stderr or done.stdout).strip()[-500:]}")
+        raise Unavailable(f"{shlex.join(argv)} failed: {(done.stderr or done.stdout).strip()[-500:]}")
 
 
 @dataclass
