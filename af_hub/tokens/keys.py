@@ -6,6 +6,7 @@ everything with it (:meth:`af_hub.tokens.store.Store.reseal`), :func:`prune` dro
 
 import base64
 import hashlib
+import os
 import re
 import secrets
 from collections.abc import Sequence
@@ -46,11 +47,12 @@ def read_keys(path: Path) -> list[str]:
     try:
         found, mode = path.read_text().split(), path.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is no text"
         raise PolicyError(
-            f"the key file {path} cannot be read ({error}); `af-hub keys new {path}` makes one"
+            f"the key file {path} cannot be read ({cause}); `af-hub keys new --file {path}` makes one"
         ) from error
     if not found:
-        raise PolicyError(f"the key file {path} is empty; remove it, and `af-hub keys new {path}` makes one")
+        raise PolicyError(f"the key file {path} is empty; remove it, and `af-hub keys new --file {path}` makes one")
     wrong = [number for number, key in enumerate(found, 1) if not KEY.match(key)]
     if wrong:
         raise PolicyError(f"{path}: key {wrong[0]} is no key; 64 hexadecimal digits were wanted")
@@ -70,13 +72,14 @@ def make(path: Path) -> str:
     if path.exists():
         raise Refused(f"{path} is there already; `af-hub keys rotate` puts a new key into it")
     key = new_key()
-    write_private(path, key + "\n")
+    _write(path, [key])
     return key
 
 
 def rotate(path: Path) -> str:
     """Put a new key first; the others go on opening what they sealed. Hands back the new key."""
     keys = [new_key(), *read_keys(path)]
+    _as_its_owner(path)
     _write(path, keys)
     return keys[0]
 
@@ -99,8 +102,13 @@ def prune(path: Path, database: Path) -> list[str]:
     Raises
     ------
     Refused
-        While another than the first still seals something.
+        While another than the first still seals something, or nobody can know because the database is not there.
     """
+    if not database.exists():
+        raise Refused(
+            f"There is no {database}, so nobody knows what is sealed with the older keys; name the keeper's database with --database "
+            "or AF_HUB_RECORDS."
+        )
     counted = count(path, database)
     first, *others = [key for key, _ in counted if key]
     needed = [(key, logins) for key, logins in counted[1:] if key and logins]
@@ -110,9 +118,22 @@ def prune(path: Path, database: Path) -> list[str]:
             f"Logins are still sealed with older keys ({told}). Start the hub anew, which seals them with {mark(first)}, then try again."
         )
     if others:
+        _as_its_owner(path)
         _write(path, [first])
     return others
 
 
+def _as_its_owner(path: Path) -> None:
+    """A file that is written anew belongs to who wrote it: the hub could read it no more."""
+    owner = path.stat().st_uid
+    if owner != os.geteuid():
+        raise Refused(f"{path} belongs to uid {owner}, and this is uid {os.geteuid()}; run this as the hub's user")
+
+
 def _write(path: Path, keys: Sequence[str]) -> None:
-    write_private(path, "".join(f"{key}\n" for key in keys))
+    try:
+        write_private(path, "".join(f"{key}\n" for key in keys))
+    except OSError as error:
+        raise PolicyError(
+            f"the key file {path} cannot be written ({error.strerror}); its folder must be there, and belong to the hub's user"
+        ) from error

@@ -1,5 +1,6 @@
 """Keys are changed without logging anybody out, and never lost by mistake."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,26 @@ def test_commands(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["keys", "prune", "--file", str(file), "--database", str(database)]).exit_code == 1
     opened(database, file).reseal()
     assert keys.mark(key) in run("prune")
+
+
+def test_prune_of_keys_that_nobody_counted(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    first = keys.make(file)
+    second = keys.rotate(file)
+    with pytest.raises(Refused, match=r"There is no .*mistyped\.sqlite"):
+        keys.prune(file, tmp_path / "mistyped.sqlite")
+    assert keys.read_keys(file) == [second, first]
+
+
+def test_files_that_cannot_be_made(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"cannot be written \(No such file or directory\)"):
+        keys.make(tmp_path / "nowhere" / "keys")
+
+
+def test_a_key_file_of_somebody_else_stays_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "keys"
+    first = keys.make(file)
+    monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
+    with pytest.raises(Refused, match="run this as the hub's user"):
+        keys.rotate(file)
+    assert keys.read_keys(file) == [first]
