@@ -34,8 +34,8 @@ LONGEST_PAUSE = 30
 
 
 @dataclass(frozen=True)
-class Token:
-    """A token as it travels; the job agent counts them."""
+class NumberedToken:
+    """An access token as it travels; the job agent counts them."""
 
     number: int
     value: str = field(repr=False)
@@ -50,7 +50,7 @@ class Delivery(SchedulerPlugin):
     def __init__(self, scheduler: Scheduler, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         self._scheduler = scheduler
         self._sleep = sleep
-        self._token: Token | None = None
+        self._token: NumberedToken | None = None
         self._telling: dict[str, asyncio.Task[None]] = {}
         self._at_once = asyncio.Semaphore(TELL_AT_ONCE)
         scheduler.handlers[CALL] = self.newest
@@ -60,7 +60,7 @@ class Delivery(SchedulerPlugin):
         """The token as a message; an empty one when there is none."""
         return asdict(self._token) if self._token else {}
 
-    def take(self, token: Token) -> None:
+    def take(self, token: NumberedToken) -> None:
         """Bring this one to all workers."""
         self._token = token
         for worker in self._scheduler.workers:
@@ -111,7 +111,7 @@ class Holder:
         """Called by the scheduler when there is a newer token: fetch it; says which is here."""
         found = await self._scheduler.af_token()
         if found and found["number"] >= self._number:
-            token = Token(**found)
+            token = NumberedToken(**found)
             self._file.replace(AccessToken(token.value, time.time(), token.expires_at))
             self._number = token.number
         return {"number": self._number}

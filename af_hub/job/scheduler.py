@@ -21,7 +21,7 @@ from af_hub.job.addresses import site_address
 from af_hub.job.aside import signpost_aside
 from af_hub.job.control import serve_control
 from af_hub.job.dask_nodes import PrivateScheduler, private_scheduler, stay_in_sandbox
-from af_hub.job.dask_tokens import Token
+from af_hub.job.dask_tokens import NumberedToken
 
 FIRE_AND_FORGET = "fire-and-forget"
 """distributed counts it among the clients."""
@@ -64,7 +64,7 @@ async def run(control_fd: int, worker_pid: int) -> None:
             case "retire":
                 return {"retired": await retire(scheduler, arguments["workers"])}
             case "token":
-                scheduler.tokens.take(Token(**arguments))
+                scheduler.tokens.take(NumberedToken(**arguments))
                 return {}
             case _:
                 return {"error": f"unknown call {call}"}

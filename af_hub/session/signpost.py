@@ -34,7 +34,7 @@ from af_hub.session.xrootd import CACHE, PROXY, signpost_url
 
 log = logging.getLogger(__name__)
 
-TOKEN_FILE = "BEARER_TOKEN_FILE"  # noqa: S105
+TOKEN_FILE_VARIABLE = "BEARER_TOKEN_FILE"  # noqa: S105
 PROBE_SECONDS = 2.0
 ALIVE_SECONDS, DEAD_SECONDS = 0.1, 5.0
 """How long the word about the cache holds. A client that is sent to a dead one loses ten seconds, a look costs less than opening a file."""
@@ -272,7 +272,7 @@ async def signpost_before(environ: MutableMapping[str, str]) -> AsyncIterator[No
     async with AsyncExitStack() as stack:
         try:
             environ[PROXY] = await stack.enter_async_context(
-                open_signpost(cache, token_file=lambda: environ.get(TOKEN_FILE, ""))
+                open_signpost(cache, token_file=lambda: environ.get(TOKEN_FILE_VARIABLE, ""))
             )
             environ[CACHE] = cache
         except OSError as error:

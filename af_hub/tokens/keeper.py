@@ -237,7 +237,7 @@ class TokenKeeper:
             except TimeoutError:
                 pass
 
-    def standings(self) -> Iterator[metrics.Standing]:
+    def standings(self) -> Iterator[metrics.TokenStanding]:
         """How everybody's tokens stand, for Prometheus."""
         now = self._clock()
         for username, login in self._logins.items():
@@ -246,7 +246,9 @@ class TokenKeeper:
             if state == "stale" and login.token and now < refresh_at(login.token, username):
                 state = "fresh"
             active = now - self._asked_at.get(username, 0.0) < ACTIVE_SECONDS
-            yield metrics.Standing(record.claims.issuer if record else "", "active" if active else "idle", state, left)
+            yield metrics.TokenStanding(
+                record.claims.issuer if record else "", "active" if active else "idle", state, left
+            )
 
     # --- who is due ---
 

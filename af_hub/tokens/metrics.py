@@ -38,7 +38,7 @@ STATES = ("fresh", "stale", "expired", "ended")
 
 
 @dataclass(frozen=True)
-class Standing:
+class TokenStanding:
     """How one person's token stands.
 
     Parameters
@@ -85,10 +85,10 @@ def refresh(issuer: str, purpose: str, name: str = "refresh") -> Iterator[None]:
     REFRESHES.labels(issuer, purpose, "ok").inc()
 
 
-class People(Collector):
+class TokenStandings(Collector):
     """How everybody's tokens stand, looked up when Prometheus asks."""
 
-    def __init__(self, standings: Callable[[], Iterable[Standing]]) -> None:
+    def __init__(self, standings: Callable[[], Iterable[TokenStanding]]) -> None:
         self._standings = standings
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -100,7 +100,7 @@ class People(Collector):
         yield from families(())
 
 
-def families(standings: Iterable[Standing]) -> Iterator[GaugeMetricFamily]:
+def families(standings: Iterable[TokenStanding]) -> Iterator[GaugeMetricFamily]:
     """People by issuer, class and state; and the least and middle life that tokens of living logins have left."""
     counts: dict[tuple[str, str, str], int] = {}
     left: dict[tuple[str, str], list[float]] = {}
@@ -127,13 +127,13 @@ def families(standings: Iterable[Standing]) -> Iterator[GaugeMetricFamily]:
     yield seconds
 
 
-def publish(standings: Callable[[], Iterable[Standing]]) -> None:
+def publish(standings: Callable[[], Iterable[TokenStanding]]) -> None:
     """Let Prometheus see ``standings`` from now on; what was published before is no longer seen."""
     global _published
     if _published is not None:
         REGISTRY.unregister(_published)
-    _published = People(standings)
+    _published = TokenStandings(standings)
     REGISTRY.register(_published)
 
 
-_published: People | None = None
+_published: TokenStandings | None = None

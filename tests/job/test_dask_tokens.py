@@ -16,10 +16,10 @@ from distributed.core import Server
 from af_hub.controller.keys import ClusterKeys, UserCA
 from af_hub.job import kit
 from af_hub.job.dask_nodes import private_scheduler, worker_security
-from af_hub.job.dask_tokens import CALL, NEWS, Holder, Token
+from af_hub.job.dask_tokens import CALL, NEWS, Holder, NumberedToken
 from af_hub.session.tokenfile import TokenFile
 
-FIRST, SECOND, THIRD = (Token(number, f"secret-{number}", 3600.0 * number) for number in (1, 2, 3))
+FIRST, SECOND, THIRD = (NumberedToken(number, f"secret-{number}", 3600.0 * number) for number in (1, 2, 3))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ async def test_a_nanny_that_was_deaf_gets_the_newest(scheduler, tmp_path):
 
     async def sleep(seconds):
         pauses.append(seconds)
-        scheduler.tokens.take(Token(1 + len(pauses), f"secret-{1 + len(pauses)}", 0.0))
+        scheduler.tokens.take(NumberedToken(1 + len(pauses), f"secret-{1 + len(pauses)}", 0.0))
 
     scheduler.tokens._sleep = sleep
     scheduler.tokens.take(FIRST)

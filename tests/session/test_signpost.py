@@ -18,7 +18,7 @@ from af_hub.session.signpost import (
     REDIRECT,
     REQUEST,
     RESPONSE,
-    TOKEN_FILE,
+    TOKEN_FILE_VARIABLE,
     UNREACHABLE,
     UNSUPPORTED,
     WHOLE_URL,
@@ -244,6 +244,6 @@ async def test_a_job_logs_in_with_the_token_that_its_environment_names_now(nobod
         asked = f"/{ORIGIN}".encode()
         assert (await client.ask(Request.OPEN, asked))[1] == struct.pack(">i", WHOLE_URL) + ORIGIN.encode()
         (tmp_path / "token").write_text("token")
-        environ[TOKEN_FILE] = str(tmp_path / "token")
-        login = login_name(environ[TOKEN_FILE])
+        environ[TOKEN_FILE_VARIABLE] = str(tmp_path / "token")
+        login = login_name(environ[TOKEN_FILE_VARIABLE])
         assert (await client.ask(Request.OPEN, asked))[1][4:].decode() == with_login(ORIGIN, login)
