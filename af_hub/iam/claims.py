@@ -14,6 +14,9 @@ from af_hub.errors import ClaimsError
 
 USERNAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
 
+ANY_AUDIENCE = "https://wlcg.cern.ch/jwt/v1/any"
+"""What a token for everybody has as ``aud`` (WLCG token profile 1.0)."""
+
 
 @dataclass(frozen=True)
 class Claims:

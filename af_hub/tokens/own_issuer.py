@@ -22,7 +22,7 @@ from jupyterhub.apihandlers.base import APIHandler
 from tornado import web
 
 from af_hub.errors import Unavailable
-from af_hub.iam.claims import Claims, own_subject
+from af_hub.iam.claims import ANY_AUDIENCE, Claims, own_subject
 from af_hub.policy.decide import facility_groups
 from af_hub.policy.model import Policy
 from af_hub.tokens.issuer_keys import ALGORITHM, KeyFile, signing
@@ -30,9 +30,6 @@ from af_hub.tokens.lifetime import AccessToken
 from af_hub.tokens.purposes import Purpose
 
 audit = logging.getLogger("af_hub.audit")
-
-ANY_AUDIENCE = "https://wlcg.cern.ch/jwt/v1/any"
-"""Whoever verifies (WLCG token profile 1.0, "aud")."""
 
 GROUPS = "wlcg.groups"
 KEPT_SECONDS = 600

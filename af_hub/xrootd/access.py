@@ -17,10 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from af_hub.errors import PolicyError
+from af_hub.iam.claims import ANY_AUDIENCE
 from af_hub.policy.model import Policy
-
-ANY_AUDIENCE = "https://wlcg.cern.ch/jwt/v1/any"
-"""What a token for everybody has as ``aud`` (WLCG Common JWT Profiles, 1.0)."""
 
 STANDARD_PORT = 1094
 # Both files end a value at a blank or a comma, and take these for the begin of a comment.

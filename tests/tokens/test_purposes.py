@@ -10,14 +10,14 @@ import pytest
 from keeping import HUB, SCOPES, Bench, comes_true
 
 from af_hub.errors import LoginRequired, Unavailable
-from af_hub.iam.claims import Claims, own_subject
+from af_hub.iam.claims import ANY_AUDIENCE, Claims, own_subject
 from af_hub.policy.load import read_policy
 from af_hub.policy.model import Policy
 from af_hub.testing.iam_exchange import ExchangePolicy
 from af_hub.tokens import asking
 from af_hub.tokens.issuer_keys import KeyFile
 from af_hub.tokens.keeper import Purpose
-from af_hub.tokens.own_issuer import ANY_AUDIENCE, OwnIssuer, OwnToken
+from af_hub.tokens.own_issuer import OwnIssuer, OwnToken
 from af_hub.tokens.purposes import condor_purpose, login_scopes, storage_purpose
 
 EXCHANGED = Purpose("storage.read:/", "https://store.test", by="exchange")
