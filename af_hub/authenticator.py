@@ -288,13 +288,9 @@ class IAMAuthenticator(IAMSettings):
         LoginRequired, Unavailable
             As :meth:`TokenKeeper.purpose_token`.
         """
-        rights, claims, policy = await self._rights(username)
-        if rights.condor is None:
-            raise Refused(rights.refusal or no_account(policy))
+        rights, claims, policy = await self._rights_at_pools(username)
         audiences = " ".join(sorted({policy.pools[policy.sites[site].pool].audience for site in rights.sites}))
-        purpose = condor_purpose(policy.tokens_of(claims.issuer).condor, audiences)
-        token: AccessToken = await self.keeper.purpose_token(username, purpose)
-        return token
+        return await self._token_for_pools(claims, policy, audiences)
 
     async def storage_token(self, username: str) -> AccessToken:
         """What this user's worker nodes and batch jobs read data with; the session's token where the policy says nothing of it.
@@ -326,13 +322,10 @@ class IAMAuthenticator(IAMSettings):
         LoginRequired, Unavailable
             As :meth:`TokenKeeper.purpose_token`.
         """
-        rights, claims, policy = await self._rights(username)
-        if rights.condor is None:
-            raise Refused(rights.refusal or no_account(policy))
+        rights, claims, policy = await self._rights_at_pools(username)
         chosen = choose_pool(policy, rights, name)
         pool = policy.pools[chosen]
-        purpose = condor_purpose(policy.tokens_of(claims.issuer).condor, pool.audience)
-        return OwnPool(chosen, pool, await self.keeper.purpose_token(username, purpose))
+        return OwnPool(chosen, pool, await self._token_for_pools(claims, policy, pool.audience))
 
     async def standing(self, username: str) -> Standing:
         """What the hub knows of this user now, also when the login has ended.
@@ -353,6 +346,18 @@ class IAMAuthenticator(IAMSettings):
             raise LoginRequired(self._explained(username, str(error))) from error
         policy = self.policy
         return self._decide(claims, policy), claims, policy
+
+    async def _rights_at_pools(self, username: str) -> tuple[Rights, Claims, Policy]:
+        """As :meth:`_rights`, of somebody whom the policy gives a condor account."""
+        rights, claims, policy = await self._rights(username)
+        if rights.condor is None:
+            raise Refused(rights.refusal or no_account(policy))
+        return rights, claims, policy
+
+    async def _token_for_pools(self, claims: Claims, policy: Policy, audience: str) -> AccessToken:
+        purpose = condor_purpose(policy.tokens_of(claims.issuer).condor, audience)
+        token: AccessToken = await self.keeper.purpose_token(claims.username, purpose)
+        return token
 
     async def _last_rights(self, username: str) -> tuple[Rights, Claims, Policy]:
         """As :meth:`_rights`, by what was known last when the login has ended."""

@@ -19,7 +19,6 @@ from af_hub.errors import AFError, PolicyError
 
 INTERRUPTED = 130
 
-
 with_parent_option = click.option(
     "--with-parent", is_flag=True, help="End when whoever started this ends, as make does."
 )
@@ -30,6 +29,13 @@ users_option = click.option(
     type=click.Path(path_type=Path),
     default=lambda: os.environ.get("AF_DEMO_USERS", CHECKOUT / "af_hub" / "demo" / "users.yaml"),
     help="The people of the demo's IAM; AF_DEMO_USERS, else the checkout's af_hub/demo/users.yaml.",
+)
+
+keeper_option = click.option(
+    "--database",
+    type=click.Path(path_type=Path),
+    default=lambda: os.environ.get("AF_HUB_RECORDS", CHECKOUT / ".demo" / "hub" / "keeper.sqlite"),
+    help="The token keeper's database, with the claims that it recorded; AF_HUB_RECORDS, else the demo's.",
 )
 
 
@@ -72,12 +78,7 @@ def read_time(text: str) -> float:
 @click.option("--groups", help="Comma-separated groups of an imagined person, as in /cms,/cms/itcms.")
 @click.option("--issuer", help="Whose groups those are: the short name of an issuer; the first one when left out.")
 @click.option("--at", "instant", metavar="TIME", help="Not now but then, as in 2026-12-05T18:00:00+01:00.")
-@click.option(
-    "--database",
-    type=click.Path(path_type=Path),
-    default=lambda: os.environ.get("AF_HUB_RECORDS", CHECKOUT / ".demo" / "hub" / "keeper.sqlite"),
-    help="Where the hub records claims; AF_HUB_RECORDS, else the demo's.",
-)
+@keeper_option
 @facility_option
 @users_option
 def explain(
@@ -208,12 +209,6 @@ key_file_option = click.option(
     type=click.Path(path_type=Path),
     default=lambda: os.environ.get("AF_CRYPT_KEY_FILE", CHECKOUT / ".demo" / "hub" / "crypt_key"),
     help="The key file; AF_CRYPT_KEY_FILE, else the demo's.",
-)
-keeper_option = click.option(
-    "--database",
-    type=click.Path(path_type=Path),
-    default=lambda: os.environ.get("AF_HUB_RECORDS", CHECKOUT / ".demo" / "hub" / "keeper.sqlite"),
-    help="The token keeper's database; AF_HUB_RECORDS, else the demo's.",
 )
 
 

@@ -3,12 +3,10 @@
 The texts are the reference (docs/reference/authenticator-and-spawner.md). Leaves what is done with it to :mod:`af_hub.authenticator`.
 """
 
-import base64
 import time
 from pathlib import Path
 from typing import Any
 
-from cryptography.fernet import Fernet
 from jupyterhub.crypto import CryptKeeper
 from oauthenticator.oauth2 import OAuthenticator
 from traitlets import Any as AnyTrait
@@ -21,6 +19,7 @@ from af_hub.tokens.clients import IAMClients
 from af_hub.tokens.device import Waits
 from af_hub.tokens.issuer_keys import KeyFile
 from af_hub.tokens.keeper import TokenKeeper
+from af_hub.tokens.keys import fernet
 from af_hub.tokens.limits import Allowance, Limiter
 from af_hub.tokens.own_issuer import OwnIssuer
 from af_hub.tokens.purposes import Purpose, login_scopes, session_purpose
@@ -228,7 +227,7 @@ class IAMSettings(OAuthenticator):  # type: ignore[misc]
 
     @default("keeper")
     def _default_keeper(self) -> TokenKeeper:
-        keys = [Fernet(base64.urlsafe_b64encode(key)) for key in CryptKeeper.instance().keys]
+        keys = [fernet(key) for key in CryptKeeper.instance().keys]
         if not keys:
             raise PolicyError(
                 "the token keeper has no key: `af-hub keys new` makes one in the file that AF_CRYPT_KEY_FILE names; "

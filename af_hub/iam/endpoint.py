@@ -118,9 +118,9 @@ class IAMClient:
         Unavailable
             When it does not answer, or does not want to serve us.
         """
-        wanted = {"scope": scope, "audience": audience}
-        given = {name: value for name, value in wanted.items() if value}
-        return await self._ask(seconds, grant_type="refresh_token", refresh_token=refresh_token, **given)
+        return await self._ask(
+            seconds, grant_type="refresh_token", refresh_token=refresh_token, scope=scope, audience=audience
+        )
 
     @forgetful
     async def exchange(self, access_token: str, scope: str, audience: str = "") -> TokenAnswer:
@@ -133,14 +133,13 @@ class IAMClient:
         Unavailable
             When it does not answer, or gives the hub no such token.
         """
-        wanted = {"scope": scope, "audience": audience}
-        given = {name: value for name, value in wanted.items() if value}
         return await self._ask(
             SECONDS,
             grant_type=EXCHANGE_GRANT,
             subject_token=access_token,
             subject_token_type=ACCESS_TOKEN_TYPE,
-            **given,
+            scope=scope,
+            audience=audience,
         )
 
     @forgetful
@@ -208,8 +207,10 @@ class IAMClient:
         return {**signed, **told}
 
     async def _ask(self, seconds: float, **form: str) -> TokenAnswer:
+        """An answer of the token endpoint; what is empty in ``form`` is left out of it."""
         metadata, now = await self.discovery.metadata(), self.clock()
-        return read_token_answer(await self._post(metadata.token_endpoint, seconds, form), now)
+        given = {name: value for name, value in form.items() if value}
+        return read_token_answer(await self._post(metadata.token_endpoint, seconds, given), now)
 
     async def _post(self, url: str, seconds: float, form: Mapping[str, str]) -> dict[str, Any]:
         # Both parts are form-encoded before they are packed (RFC 6749, section 2.3.1).
