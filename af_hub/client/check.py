@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from af_hub.client.data import read_datasets
 from af_hub.client.denied import why_denied
+from af_hub.client.wlcg import token_places
 from af_hub.errors import AFError
 from af_hub.session.probes import xrootd_answers
 from af_hub.session.xrootd import AUTHORITIES, CACHE, PROXY
@@ -92,14 +93,6 @@ class TokenFile:
     mode: int
     size: int
     expires_at: float | None
-
-
-def token_places(environ: Mapping[str, str], uid: int) -> list[Path]:
-    """Where clients look for the token file, in order (WLCG Bearer Token Discovery, 1.0)."""
-    if named := environ.get("BEARER_TOKEN_FILE"):
-        return [Path(named)]
-    runtime = environ.get("XDG_RUNTIME_DIR")
-    return [*([Path(runtime) / f"bt_u{uid}"] if runtime else []), Path("/tmp") / f"bt_u{uid}"]  # noqa: S108
 
 
 def read_claims(token: bytes) -> dict[str, Any]:

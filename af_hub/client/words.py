@@ -10,9 +10,9 @@ from typing import Any
 from dask.utils import parse_bytes, parse_timedelta
 
 from af_hub.errors import Refused
+from af_hub.policy.units import MEBIBYTE
 
 OVER = ("closing", "closed", "failed", "lost")
-MEBIBYTE = 2**20
 
 
 def read_size(memory: str | int) -> int:

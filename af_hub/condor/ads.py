@@ -10,8 +10,8 @@ from typing import Any
 
 from af_hub.condor.jobstatus import JobState, job_state
 from af_hub.condor.why import Ending, held_because, one_line, read_ending
+from af_hub.policy.units import MEBIBYTE
 
-MIB = 2**20
 DASK_CLUSTER = re.compile(r"[0-9a-f]{32}", re.ASCII)
 SAYS_LENGTH = 2000
 ENDING_ATTRIBUTES = ("JobStatus", "ExitCode", "ExitBySignal", "ExitSignal", "RemoveReason")
@@ -178,8 +178,8 @@ def _read_slot(ad: Mapping[str, Any]) -> NodeSlot:
     return NodeSlot(
         cores=_count(ad, "TotalSlotCpus"),
         cores_free=_count(ad, "Cpus") if free else 0,
-        memory=_count(ad, "TotalSlotMemory") * MIB,
-        memory_free=_count(ad, "Memory") * MIB if free else 0,
+        memory=_count(ad, "TotalSlotMemory") * MEBIBYTE,
+        memory_free=_count(ad, "Memory") * MEBIBYTE if free else 0,
     )
 
 

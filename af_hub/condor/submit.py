@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-MIB = 2**20
+from af_hub.policy.units import MEBIBYTE
+
 HELD_SECONDS = 600
 """How long a job that ended in error is kept with its reason."""
 VACATE_SECONDS = 8
@@ -59,7 +60,7 @@ class JobDescription:
     lifetime: int
     workers: tuple[str, ...] = ()
     worker_files: tuple[str, ...] = ()
-    disk: int = 1024 * MIB
+    disk: int = 1024 * MEBIBYTE
 
 
 def describe_job(job: JobDescription) -> str:
@@ -88,7 +89,7 @@ def describe_job(job: JobDescription) -> str:
         "error": "job.err",
         "requirements": f"TARGET.SiteName == {quote_string(job.site)}",
         "request_cpus": str(job.cores),
-        "request_memory": f"{-(-job.memory // MIB)}MB",
+        "request_memory": f"{-(-job.memory // MEBIBYTE)}MB",
         "request_disk": f"{-(-job.disk // 1024)}KB",
         "notification": "Never",
         # A spooled job otherwise stays for ten days, with its files, until they are fetched.

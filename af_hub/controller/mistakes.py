@@ -7,9 +7,10 @@ Texts that were sent are told by their length only: one may be a key that went i
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from af_hub.policy.units import MEBIBYTE
+
 CLUSTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$"
 IN_WORDS = {CLUSTER_NAME: "a letter or digit, then at most 62 letters, digits, spaces, dots, dashes and underscores"}
-MEBIBYTE = 2**20
 
 WANTED: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "missing": lambda limit: "a value; put one there",

@@ -4,6 +4,8 @@ import re
 from datetime import datetime
 from typing import Any
 
+MEBIBYTE = 2**20
+
 _BYTES = {
     "B": 1,
     "kB": 10**3,
@@ -11,7 +13,7 @@ _BYTES = {
     "GB": 10**9,
     "TB": 10**12,
     "KiB": 2**10,
-    "MiB": 2**20,
+    "MiB": MEBIBYTE,
     "GiB": 2**30,
     "TiB": 2**40,
 }

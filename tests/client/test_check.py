@@ -30,9 +30,9 @@ from af_hub.client.check import (
     look_at_token,
     main,
     read_expiry,
-    token_places,
 )
 from af_hub.client.data import dataset
+from af_hub.client.wlcg import token_places
 from af_hub.demo.data import Recipe, make_dataset
 from af_hub.errors import Refused
 from af_hub.session.probes import is_welcome, xrootd_answers
@@ -110,7 +110,11 @@ def test_a_token_is_judged(mode, size, left, ok, word):
 @pytest.mark.parametrize(
     "environ, places",
     [
-        pytest.param({"BEARER_TOKEN_FILE": "/a", "XDG_RUNTIME_DIR": "/run"}, ["/a"], id="named"),
+        pytest.param(
+            {"BEARER_TOKEN_FILE": "/a", "XDG_RUNTIME_DIR": "/run"},
+            ["/a", "/run/bt_u7", "/tmp/bt_u7"],
+            id="named, first",
+        ),
         pytest.param(
             {"XDG_RUNTIME_DIR": "/run/user/7"}, ["/run/user/7/bt_u7", "/tmp/bt_u7"], id="runtime folder, then /tmp"
         ),
