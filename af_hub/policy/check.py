@@ -13,6 +13,7 @@ from af_hub.policy.accounts import may_be_account
 from af_hub.policy.explain import NOT_IN_FORCE, count
 from af_hub.policy.load import examine
 from af_hub.policy.model import CondorToken, Override, Policy, Rule, StorageToken, Tokens
+from af_hub.policy.signed import strangers
 from af_hub.policy.text import Mistake, Place
 
 
@@ -75,6 +76,7 @@ def doubts(policy: Policy, now: float) -> Iterator[Mistake]:
     yield from _signed_in_clear(policy)
     yield from _too_much_for_jobs(policy)
     yield from _closed_data(policy)
+    yield from _data_of_strangers(policy)
     yield from _capitals(gifts)
     yield from _out_of_reach(policy, gifts)
 
@@ -170,6 +172,16 @@ def _closed_data(policy: Policy) -> Iterator[Mistake]:
                 if not any(holds(folder, path) or holds(path, folder) for folder in folders):
                     sentence = f"no token of {who} opens `{path}`, since none of their scopes is `storage.read` of it; add one to `tokens`"
                     yield Mistake(("issuers", number, "data_paths"), sentence)
+
+
+def _data_of_strangers(policy: Policy) -> Iterator[Mistake]:
+    """Data that stay shut to the hub's tokens, since those of another experiment's people would open them, too."""
+    for issuer, path, other in strangers(policy):
+        yield Mistake(
+            ("issuers", policy.issuers.index(issuer), "data_paths"),
+            f"`{path}` is not opened by tokens that the hub signs, since those for people of {other.label} would open it, too; give the "
+            f"issuer {other.name} `tokens: {{storage: {{scopes: […]}}}}` with its own folders only",
+        )
 
 
 def _purposes(policy: Policy, issuer: str) -> list[CondorToken | StorageToken]:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from af_hub.errors import PolicyError
 from af_hub.iam.claims import ANY_AUDIENCE
 from af_hub.policy.model import Policy
+from af_hub.policy.signed import signed_paths
 
 STANDARD_PORT = 1094
 # Both files end a value at a blank or a comma, and take these for the begin of a comment.
@@ -76,17 +77,11 @@ def describe_scitokens(policy: Policy, prefixes: Sequence[str] = ("",), audience
 def openers(policy: Policy) -> list[tuple[str, str, list[str]]]:
     """Each issuer whose tokens open something: a name, its ``iss``, and the folders.
 
-    What the hub signs for people of several issuers is one issuer's here, and opens the folders of all of them.
+    What the hub signs for people of several issuers is one issuer's here; see :mod:`af_hub.policy.signed`.
     """
     found = [(one.name, one.issuer, one.data_paths) for one in policy.issuers if one.data_paths]
-    signed = [
-        path
-        for one in policy.issuers
-        if (storage := policy.tokens_of(one.issuer).storage) and storage.by == "hub"
-        for path in one.data_paths
-    ]
-    own = [("of the hub itself", policy.own_issuer, list(dict.fromkeys(signed)))]
-    return [*found, *(own if signed and policy.own_issuer else [])]
+    signed = signed_paths(policy)
+    return [*found, *([("of the hub itself", policy.own_issuer, signed)] if signed else [])]
 
 
 def describe_authorizations(

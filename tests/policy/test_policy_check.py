@@ -55,6 +55,7 @@ def test_no_yaml_is_a_mistake_and_no_file_a_failure(tmp_path):
     assert done.exit_code == 1 and "cannot be read" in done.output
 
 
+CMS = {"issuer": "https://cms.test/", "name": "cms", "client_id": "a"}
 RULE = {"name": "r", "groups": ["/x"], "login": True, "images": ["python-base"], "sizes": ["small"]}
 LATER = "2030-01-01T00:00:00Z"
 
@@ -139,6 +140,15 @@ LATER = "2030-01-01T00:00:00Z"
         ),
         pytest.param(
             {
+                "issuers": [{**CMS, "data_paths": ["/cms"]}, {**CMS, "name": "icsc", "issuer": "https://icsc.test/"}],
+                "facility": {**shipped()["facility"], "hub": "https://h.test/"},
+                "tokens": {"storage": {"by": "hub"}},
+            },
+            r"issuers\[0\]\.data_paths: `/cms` is not opened by tokens that the hub signs, .* for people of icsc",
+            id="data that people of another experiment would open",
+        ),
+        pytest.param(
+            {
                 "rules": [
                     {
                         **RULE,
@@ -164,9 +174,6 @@ def test_what_is_hardly_meant_is_doubted(more, says, tmp_path):
     path = tmp_path / "facility.yaml"
     path.write_text(yaml.safe_dump(shipped(**more), sort_keys=False))
     assert af_hub("check", "policy", path).exit_code == 0 and af_hub("check", "policy", path, "--strict").exit_code == 3
-
-
-CMS = {"issuer": "https://cms.test/", "name": "cms", "client_id": "a"}
 
 
 @pytest.mark.parametrize(

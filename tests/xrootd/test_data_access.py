@@ -84,6 +84,30 @@ def test_what_the_hub_signs_opens_what_the_persons_issuer_opens() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "scopes, opened",
+    [
+        pytest.param({}, "", id="each of them reaches everything"),
+        pytest.param({"cms": ["storage.read:/cms", "storage.read:/shared"]}, "/cms, /shared", id="guests"),
+        pytest.param({"guests": ["storage.read:/cms/open"]}, "/shared", id="a part of it"),
+        pytest.param({"guests": ["storage.read:/guests"]}, "/cms, /shared", id="apart"),
+    ],
+)
+def test_the_hub_opens_nothing_to_people_of_another_issuer(scopes: dict[str, list[str]], opened: str) -> None:
+    """A server sees one issuer, the hub, and no experiment."""
+    narrow = {"cms": CMS, "guests": NOBODY}
+    issuers = [
+        {**one, "tokens": {"storage": {"scopes": scopes[name]}}} if name in scopes else one
+        for name, one in narrow.items()
+    ]
+    if "cms" in scopes:
+        issuers[1] |= {"tokens": {"storage": {"by": "refresh"}}}
+    whole = policy(*issuers, hub="https://hub.example.org/", tokens={"storage": {"by": "hub"}})
+
+    section = describe_scitokens(whole).partition("[Issuer of the hub itself]")[2]
+    assert section.partition("restricted_path = ")[2].strip() == opened
+
+
 def test_everybody_reads_what_is_public_and_caches_what_is_protected() -> None:
     keytab = new_cache_key(1_800_000_000) + new_cache_key(1_800_000_000)
     one, other = read_cache_names(keytab)
