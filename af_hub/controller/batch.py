@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from af_hub.condor.jobtoken import Owner
+from af_hub.condor.mapping import Person, pairs
 from af_hub.controller.hub import Hub
 from af_hub.controller.pool import Credential
 from af_hub.errors import AFError, Refused
@@ -159,12 +160,14 @@ class BatchTokens:
         if self.clock() < until:
             return known
         found = ""
-        for name in may_be(self.policy.current(), owner.account):
+        policy = self.policy.current()
+        for name in may_be(policy, owner.account):
             try:
                 claims = await self.hub.claims(name)
             except Refused:
                 continue
-            if (claims.issuer, claims.subject) == (owner.issuer, owner.subject):
+            person = Person(claims.issuer, claims.subject, claims.username)
+            if f"{owner.issuer},{owner.subject}" in pairs(policy, person):
                 found = claims.username
         self._names[owner] = self.clock() + NAME_SECONDS, found
         return found

@@ -5,7 +5,7 @@ from world import FACILITY
 
 from af_hub.condor.jobtoken import Owner
 from af_hub.controller.batch import PATIENCE_SECONDS, RECENT_SECONDS
-from af_hub.iam.claims import Claims
+from af_hub.iam.claims import Claims, own_subject
 from af_hub.policy.decide import decide
 from af_hub.policy.jobs import is_shared, may_be, token_pools
 from af_hub.policy.load import read_policy
@@ -47,6 +47,17 @@ async def test_nobody_who_is_not_asked_for_gets_one(world, batch):
     world.site.wanting["main"] = {ANALYST}
     await batch.round()
     assert world.site.brought == [] and world.hub.storage_tokens_given == []
+
+
+async def test_jobs_that_were_submitted_with_a_token_of_the_hub_itself(world, batch):
+    signing = FACILITY.replace("contact:", 'hub: "https://hub.test/", contact:') + "tokens: {condor: {by: hub}}\n"
+    (world.folder / "facility.yaml").write_text(signing)
+    await world.restart()
+    own = "https://hub.test/hub/api/af/issuer"
+    forged = Owner("cms-cms-analyst", own, own_subject(ISSUER, "subject-cms-colleague"))
+    world.site.wanting["main"] = {Owner("cms-cms-analyst", own, own_subject(ISSUER, "subject-cms-analyst")), forged}
+    await world.parts.batch.round()
+    assert [(pool, token) for pool, token, _ in world.site.brought] == [("main", "condor-of-cms-analyst")]
 
 
 async def test_pool_that_keeps_no_tokens_gets_none(world, batch):
