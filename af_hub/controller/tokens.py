@@ -186,6 +186,8 @@ class Tokens:
         try:
             token = await self.hub.storage_token(owner)
         except (LoginRequired, Refused) as error:
+            if isinstance(error, Refused):  # what is out stays good until its end, but no other cluster gets it
+                purse.token = None
             self._note_trouble(owner, purse, str(error), for_good=True)
             return
         except Unavailable as error:

@@ -160,6 +160,16 @@ async def test_a_login_that_ended_is_told_once_and_taken_up_again(world, minting
     assert len(given(world, cluster)) == 2 and world.get(cluster).reason == ""
 
 
+async def test_who_is_let_in_no_more_gets_none_for_another_job(world, minting):
+    cluster = await running(world)
+    del minting.people["cms-analyst"]
+    world.clock.offset += HOUR * 0.9
+    await look(world)
+    world.parts.reconciler.tokens.changed(cluster)  # another agent at its place
+    await look(world)
+    assert given(world, cluster) == ["secret-cms-analyst-1"]
+
+
 async def test_nobody_is_asked_often_when_logins_have_ended(world, minting):
     await running(world)
     minting.expired = {"cms-analyst"}
