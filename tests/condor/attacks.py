@@ -125,6 +125,26 @@ def advertise(schedd: htcondor2.Schedd, kind: str, site: str = '"T2_A"', name: s
     return {"advertised": kind}
 
 
+def keep_tokens(schedd: htcondor2.Schedd, name: str, wanted: str) -> dict[str, Any]:
+    """Leave tokens with the access point's condor_credd, or take some away, under these names of users and services; which worked."""
+    from af_hub.condor.jobtoken import credd_address
+
+    ad = htcondor2.Collector().locate(htcondor2.DaemonType.Schedd, name)
+    ad["MyAddress"] = credd_address(ad["MyAddress"])
+    credd, kind = htcondor2.Credd(ad), htcondor2.CredType.OAuth
+    done = []
+    for what, user, service in json.loads(wanted):
+        try:
+            if what == "add":
+                credd.add_user_service_cred(kind, b"evil", service, user=user)
+            else:
+                credd.delete_user_service_cred(kind, service, user=user)
+        except Exception:  # the library raises this and that
+            continue
+        done.append([what, user, service])
+    return {"done": done}
+
+
 def whoami(schedd: htcondor2.Schedd, right: str) -> dict[str, Any]:
     """What the access point says who one is."""
     ad = htcondor2.Collector().locate(htcondor2.DaemonType.Schedd, sys.argv[2])

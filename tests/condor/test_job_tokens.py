@@ -1,6 +1,7 @@
 """Tokens in plain batch jobs: what is asked for and found, and on real daemons that a running job reads the new one."""
 
 import asyncio
+import json
 import os
 import signal
 import stat
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from condor_client import Client
 
 from af_hub.condor import credmon
 from af_hub.condor.ads import these_jobs
@@ -154,6 +156,27 @@ async def test_who_may_keep_a_token(condor_pool: RealPool, pool: CondorPool, tok
     await pool.keep_token(token("cms-analyst"), "x.y.z")
     left = {path.name: stat.S_IMODE(path.stat().st_mode) for path in condor_pool.credentials.glob("u-cms-*/*.top")}
     assert left == {"iam.top": 0o600} and stat.S_IMODE(condor_pool.credentials.stat().st_mode) == 0o700
+
+
+@pytest.mark.real
+@pytest.mark.long
+@pytest.mark.usefixtures("clean")
+async def test_tokens_of_others_stay_as_they_are(
+    condor_pool: RealPool, pool: CondorPool, token: Callable[..., str], client: Callable[..., Client]
+) -> None:
+    mine, other = "u-cms-cms-analyst", "u-cms-cms-colleague"
+    await pool.keep_token(token("cms-colleague"), "x.y.z")
+    tricks = [(user, f"{way}/iam") for user in ("", f"{mine}@localhost") for way in (f"../{other}", f"x/../../{other}")]
+    tricks += [
+        (user, service) for user in (f"{other}@localhost", f"*/../{other}@x", f"{other}*@x") for service in ("iam", "")
+    ]
+    tricks += [("..@x", f"{other}/iam"), ("", "../../../spool/evil"), ("*@x", f"../{other}/iam")]
+    wanted = [(what, *trick) for what in ("add", "delete") for trick in tricks]
+    wanted.append(allowed := ("add", f"{mine}@localhost", "iam"))
+    found = await asyncio.to_thread(client("cms-analyst").attack, "keep_tokens", condor_pool.schedd, json.dumps(wanted))
+    assert found == {"done": [[*allowed]]}
+    assert (condor_pool.credentials / other / "iam.top").read_text() == "x.y.z"
+    assert not list(condor_pool.folder.glob("access-point/**/evil*"))
 
 
 @pytest.mark.real
