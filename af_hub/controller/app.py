@@ -15,6 +15,7 @@ from jupyterhub.services.auth import HubOAuth
 from af_hub.controller import dashboard
 from af_hub.controller.batch import BatchTokens
 from af_hub.controller.condor import CondorPools
+from af_hub.controller.hands import Hands
 from af_hub.controller.hub import Hub
 from af_hub.controller.jobagent import JobAgents
 from af_hub.controller.keys import UserCA
@@ -48,7 +49,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
         hub = Hub(settings.hub_api_url, settings.token, client, SERVICE)
         pool = CondorPools(policy, settings.reader_token_file, empty_scratch(settings.state))
-        reconciler = Reconciler(store, pool, hub, agents, user_ca, settings.state, policy, settings.forwarder)
+        reconciler = Reconciler(Hands(store, pool, hub, agents, user_ca, settings.state, policy, settings.forwarder))
         tunnel.changed, tunnel.is_over = reconciler.hasten, store.is_over
         await stack.enter_async_context(tunnel)
         stack.push_async_callback(agents.close)

@@ -5,6 +5,7 @@ it is submitted; changes in the pool are made as the cluster's owner.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,15 @@ TOKEN_MARGIN = 60.0
 
 @dataclass
 class Hands:
-    """See the module; the same parts as :class:`~af_hub.controller.reconcile.Reconciler`."""
+    """See the module.
+
+    Parameters
+    ----------
+    state
+        The controller's state folder.
+    clock
+        Unix time.
+    """
 
     store: Store
     pool: JobPool
@@ -40,7 +49,7 @@ class Hands:
     state: Path
     policy: PolicyFile
     forwarder: ForwarderAddress
-    clock: Callable[[], float]
+    clock: Callable[[], float] = time.time
     _tokens: dict[str, CondorToken] = field(default_factory=dict, repr=False)
 
     async def act(self, cluster: Cluster, action: Action, patient: Callable[[], bool]) -> bool:

@@ -9,29 +9,19 @@ two actions. Leaves to :mod:`af_hub.controller.pool` how jobs come and go, and t
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from af_hub.backoff import backoff
 from af_hub.condor.jobstatus import JobState
 from af_hub.condor.why import Ending
 from af_hub.controller.hands import Hands
-from af_hub.controller.hub import Hub
-from af_hub.controller.jobagent import JobAgents
-from af_hub.controller.keys import UserCA
 from af_hub.controller.model import Cluster
 from af_hub.controller.plan import POOL_PATIENCE, known_unseen, missing_job, plan, without_pool
-from af_hub.controller.pool import JobPool
 from af_hub.controller.sight import Sight
 from af_hub.controller.states import State
 from af_hub.controller.steps import Circumstances, Job
-from af_hub.controller.store import Store
 from af_hub.controller.tokens import Tokens
 from af_hub.errors import AFError
-from af_hub.forwarder.login import ForwarderAddress
-from af_hub.policy.load import PolicyFile
 
 log = logging.getLogger(__name__)
 
@@ -65,44 +55,19 @@ class Turn:
 
 @dataclass
 class Reconciler:
-    """The loop and its hands.
+    """The loop, which looks and says what is to be done; ``hands`` do it, and have all that it works with."""
 
-    Parameters
-    ----------
-    state
-        The controller's state folder.
-    clock
-        Unix time.
-    """
-
-    store: Store
-    pool: JobPool
-    hub: Hub
-    agents: JobAgents
-    user_ca: UserCA
-    state: Path
-    policy: PolicyFile
-    forwarder: ForwarderAddress
-    clock: Callable[[], float] = time.time
+    hands: Hands
     _turns: dict[str, Turn] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _hasty: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     _swept_at: float = 0.0
 
     def __post_init__(self) -> None:
-        self._sight = Sight(self.pool, self.clock, self.wake)
-        self.tokens = Tokens(self.store, self.hub, self.agents, self.clock)
-        self._hands = Hands(
-            self.store,
-            self.pool,
-            self.hub,
-            self.agents,
-            self.user_ca,
-            self.state,
-            self.policy,
-            self.forwarder,
-            self.clock,
-        )
+        hands = self.hands
+        self._store, self._pool, self._agents, self._clock = hands.store, hands.pool, hands.agents, hands.clock
+        self._sight = Sight(self._pool, self._clock, self.wake)
+        self.tokens = Tokens(self._store, hands.hub, self._agents, self._clock)
 
     async def keep_matching(self) -> None:
         """Go on for ever."""
@@ -147,22 +112,22 @@ class Reconciler:
 
     def without_look(self, cluster_id: str) -> asyncio.Task[None] | None:
         """Begin the turn of a cluster whose jobs are known without a look, unless it has just had one."""
-        cluster, now = self.store.get(cluster_id), self.clock()
-        jobs = known_unseen(cluster.wish(), self.agents.came(cluster_id), now) if cluster else None
+        cluster, now = self._store.get(cluster_id), self._clock()
+        jobs = known_unseen(cluster.wish(), self._agents.came(cluster_id), now) if cluster else None
         if cluster and jobs is not None and self._may_turn(cluster_id, now - REST_SECONDS):
             return self._begin_turn(cluster, jobs)
         return None
 
     async def round(self) -> float:
         """Look at the pool once and begin a turn of every cluster that needs one; returns seconds until the next look."""
-        sweep = self.clock() - self._swept_at >= SWEEP_SECONDS
-        if not sweep and not self.store.unfinished():
+        sweep = self._clock() - self._swept_at >= SWEEP_SECONDS
+        if not sweep and not self._store.unfinished():
             return SWEEP_SECONDS
         if sweep:
-            self._swept_at = self.clock()
-        pools = list(self.policy.current().pools)
+            self._swept_at = self._clock()
+        pools = list(self.hands.policy.current().pools)
         seen = await self._sight.look(pools)
-        clusters = self.store.unfinished(also={name for look in seen.values() for name in look.jobs or ()})
+        clusters = self._store.unfinished(also={name for look in seen.values() for name in look.jobs or ()})
         for cluster in clusters:
             look = seen.get(cluster.pool)
             if cluster.pool not in pools:
@@ -195,17 +160,17 @@ class Reconciler:
 
     def _may_turn(self, cluster: str, looked_at: float) -> bool:
         turn = self._turns.get(cluster)
-        return turn is None or (turn.task is None and turn.ended_at <= looked_at and turn.not_before <= self.clock())
+        return turn is None or (turn.task is None and turn.ended_at <= looked_at and turn.not_before <= self._clock())
 
     def _begin_turn(self, cluster: Cluster, jobs: tuple[Job, ...]) -> asyncio.Task[None]:
         turn = self._turns.setdefault(cluster.id, Turn())
-        turn.began_at = self.clock()
+        turn.began_at = self._clock()
         turn.task = asyncio.create_task(self._turn(cluster, jobs, turn))
         return turn.task
 
     def _without_pool(self, cluster: Cluster, trouble: str, silent_for: float) -> None:
         for action in without_pool(cluster.wish(), trouble, silent_for):
-            self.store.become(cluster.id, State(cluster.state), action.state, action.reason, self.clock())
+            self._store.become(cluster.id, State(cluster.state), action.state, action.reason, self._clock())
 
     async def _turn(self, cluster: Cluster, jobs: tuple[Job, ...], turn: Turn) -> None:
         """One cluster's turn: decide, act, and take what goes wrong for itself."""
@@ -218,45 +183,45 @@ class Reconciler:
             log.exception("cluster %s: a fault of ours", cluster.id)
             self._trouble(cluster, turn, "the controller made a mistake, its log says more; it tries again")
         finally:
-            turn.ended_at = self.clock()
+            turn.ended_at = self._clock()
             turn.task = None
 
     def _trouble(self, cluster: Cluster, turn: Turn, sentence: str) -> None:
         turn.failures += 1
         turn.troubled_since = turn.troubled_since or turn.began_at
-        turn.not_before = self.clock() + backoff(turn.failures, least=1, most=LONGEST_PAUSE)
+        turn.not_before = self._clock() + backoff(turn.failures, least=1, most=LONGEST_PAUSE)
         log.warning("cluster %s of %s (%s): %s", cluster.id, cluster.owner, cluster.state, sentence)
         self._tell(cluster.id, sentence)
 
     def _tell(self, cluster: str, sentence: str) -> None:
         """Put a sentence beside the state; how it ended is not written over."""
-        now = self.store.get(cluster)
+        now = self._store.get(cluster)
         if now and not State(now.state).over:
-            self.store.become(cluster, State(now.state), State(now.state), sentence, self.clock())
+            self._store.become(cluster, State(now.state), State(now.state), sentence, self._clock())
 
     async def _match(self, cluster: Cluster, jobs: tuple[Job, ...]) -> None:
-        report = None if State(cluster.state).over else await self.agents.report(cluster.id)
+        report = None if State(cluster.state).over else await self._agents.report(cluster.id)
         if report and len(report.workers) != cluster.workers_running:
-            self.store.report(cluster.id, len(report.workers))
+            self._store.report(cluster.id, len(report.workers))
         if report and report.scheduler and not cluster.has_run:
             await self.tokens.before_use(cluster.id, cluster.owner)
         around = await self._circumstances(cluster, jobs)
-        for action in plan(cluster.wish(), jobs, report, self.clock(), around):
-            if not await self._hands.act(cluster, action, lambda: self._is_patient(cluster.id)):
+        for action in plan(cluster.wish(), jobs, report, self._clock(), around):
+            if not await self.hands.act(cluster, action, lambda: self._is_patient(cluster.id)):
                 return
 
     def _is_patient(self, cluster: str) -> bool:
         """Whether the batch system has not been away for this cluster long enough to give it up."""
         turn = self._turns[cluster]
-        return self.clock() - (turn.troubled_since or turn.began_at) < POOL_PATIENCE
+        return self._clock() - (turn.troubled_since or turn.began_at) < POOL_PATIENCE
 
     async def _circumstances(self, cluster: Cluster, jobs: tuple[Job, ...]) -> Circumstances:
         waits = any(job.state is JobState.IDLE for job in jobs)
         return Circumstances(
             slots=self._sight.slots(cluster.pool, cluster.site) if waits else None,
             ending=await self._ending(cluster, jobs),
-            forwarder=f"the forwarder at {self.forwarder.host} port {self.forwarder.port}",
-            cut_off=self.agents.cut_off,
+            forwarder=f"the forwarder at {self.hands.forwarder.host} port {self.hands.forwarder.port}",
+            cut_off=self._agents.cut_off,
             tokens=self.tokens.trouble(cluster.id, cluster.owner),
         )
 
@@ -264,7 +229,7 @@ class Reconciler:
         """How the scheduler job ended, if it is missing; nothing depends on the answer."""
         job = missing_job(cluster.wish(), jobs)
         try:
-            return await self.pool.ending(cluster.pool, job) if job else None
+            return await self._pool.ending(cluster.pool, job) if job else None
         except AFError as error:
             log.info("cluster %s: the end of job %s is not known: %s", cluster.id, job, error)
             return None

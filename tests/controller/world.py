@@ -6,6 +6,7 @@ import httpx
 from jupyterhub.services.auth import HubOAuth
 
 from af_hub.controller.batch import BatchTokens
+from af_hub.controller.hands import Hands
 from af_hub.controller.hub import Hub
 from af_hub.controller.jobagent import JobAgents
 from af_hub.controller.keys import UserCA
@@ -79,7 +80,7 @@ class World:
         http = httpx.AsyncClient(trust_env=False)
         hub = Hub(f"{self.hub.url}/hub/api", SERVICE_TOKEN, http)
         agents = JobAgents(self.site, state)
-        loop = Reconciler(store, self.site, hub, agents, user_ca, state, policy, FORWARDER, self.clock)
+        loop = Reconciler(Hands(store, self.site, hub, agents, user_ca, state, policy, FORWARDER, self.clock))
         oauth = HubOAuth(
             api_url=f"{self.hub.url}/hub/api",
             api_token=SERVICE_TOKEN,

@@ -28,6 +28,7 @@ from af_hub.authenticator import ADMINS, IAMAuthenticator
 from af_hub.condor import mapper
 from af_hub.condor.mapping import Person, compile_mapping
 from af_hub.controller.batch import BatchTokens
+from af_hub.controller.hands import Hands
 from af_hub.controller.hub import Hub
 from af_hub.controller.jobagent import JobAgents
 from af_hub.controller.keys import UserCA
@@ -227,7 +228,7 @@ async def facility(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
         hub, user_ca, rows = Hub(f"{fake.url}/hub/api", SERVICE_TOKEN, http), UserCA(state), None
         rows = open_store(f"sqlite:///{state}/controller.sqlite")
         agents, forwarder = JobAgents(site, state), ForwarderAddress("127.0.0.1", 2222, "ssh-ed25519 AAAA")
-        loop = Reconciler(rows, site, hub, agents, user_ca, state, policy, forwarder)
+        loop = Reconciler(Hands(rows, site, hub, agents, user_ca, state, policy, forwarder))
         oauth = HubOAuth(
             api_url=f"{fake.url}/hub/api",
             api_token=SERVICE_TOKEN,
