@@ -61,6 +61,45 @@ for number, line in enumerate(sys.stdin):
     print(json.dumps([status.ok, status.message.strip(), ""]), flush=True)
 os._exit(0)
 """
+# Tries every other request on one file and its folder; tells what was answered with more than a refusal.
+ASKER = """
+import json, os, sys
+from XRootD import client
+from XRootD.client.flags import OpenFlags, PrepareFlags, QueryCode
+server, prefix, folder = sys.argv[1:]
+there, path = client.FileSystem(server), f"{prefix}{folder}/one"
+tries = {
+    "stat": lambda: there.stat(path),
+    "statvfs": lambda: there.statvfs(path),
+    "list": lambda: there.dirlist(f"{prefix}{folder}"),
+    "locate": lambda: there.locate(path, OpenFlags.REFRESH),
+    "deeplocate": lambda: there.deeplocate(path, OpenFlags.REFRESH),
+    "checksum": lambda: there.query(QueryCode.CHECKSUM, path),
+    "attributes": lambda: there.query(QueryCode.XATTR, path),
+    "user attributes": lambda: there.list_xattr(path),
+    "opaque file": lambda: there.query(QueryCode.OPAQUEFILE, path),
+    "prepare": lambda: there.prepare([path], PrepareFlags.STAGE),
+    "set attribute": lambda: there.set_xattr(path, [("a", "b")]),
+    "remove": lambda: there.rm(path),
+    "move away": lambda: there.mv(path, f"{prefix}/store/two"),
+    "move over": lambda: there.mv(f"{prefix}/store/open", path),
+    "truncate": lambda: there.truncate(path, 1),
+    "mode": lambda: there.chmod(path, 0o777),
+    "folder": lambda: there.mkdir(f"{prefix}{folder}/more"),
+    "remove folder": lambda: there.rmdir(f"{prefix}{folder}"),
+    "write": lambda: client.File().open(f"{server}/{path}", OpenFlags.UPDATE),
+    "write new": lambda: client.File().open(f"{server}/{path}x", OpenFlags.NEW),
+    "copy": lambda: client.File().open(f"{server}/{path}?tpc.key=0123456789&tpc.dst=localhost&tpc.stage=copy"),
+    "read": lambda: client.File().open(f"{server}/{path}"),
+}
+answers = {}
+for name, attempt in tries.items():
+    status, found = attempt()
+    if status.ok:
+        answers[name] = str(found)
+print(json.dumps(answers), flush=True)
+os._exit(0)
+"""
 # As a worker has it: a signpost before the cache of its site.
 WORKER = """
 import asyncio, os, sys
@@ -292,6 +331,36 @@ def test_paths_around_the_protected_one(
             assert opened(f"{cache}//{scheme}://{origin}//protected//one")[0]
         assert not opened(f"{service.origin.url}//protectedness/one")[0]
         assert not opened(f"{cache}//root://{origin}//protectedness/one")[0]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("through", ["origin", "cache"])
+def test_every_other_request(
+    service: ProtectedService,
+    issuers: tuple[Authority, Authority],
+    environment: dict[str, str],
+    tmp_path: Path,
+    through: str,
+) -> None:
+    at_cache = through == "cache"
+    server = service.cache.url if at_cache else service.origin.url
+    prefix = f"/root:/{host_and_port(service.origin)}" if at_cache else ""
+
+    def answered(token: str, folder: str) -> dict[str, str]:
+        file = write_private(tmp_path / "token", token)
+        own = environment | {"XROOT_PROXY": "", "BEARER_TOKEN_FILE": str(file)}
+        own |= {"XRD_CONNECTIONRETRY": "1", "XRD_CONNECTIONWINDOW": "1", "XRD_REQUESTTIMEOUT": "10"}
+        asked = [sys.executable, "-c", ASKER, server, prefix, folder]
+        done = subprocess.run(asked, env=own, stdout=subprocess.PIPE, timeout=60, check=True)
+        found: dict[str, str] = json.loads(done.stdout)
+        return found
+
+    everything = "storage.read:/ storage.modify:/ storage.create:/ storage.stage:/"
+    mine = answered(issuers[0].mint("ada", everything), "/protected/ada")
+    looks = {"stat", "statvfs", "list", "locate", "deeplocate", "checksum", "attributes", "user attributes", "prepare"}
+    assert {"read", "stat"} <= mine.keys() <= {"read", *looks}
+    for token in ("", issuers[1].mint("ada", everything), issuers[0].mint("ada", "storage.read:/protected/ada")):
+        assert answered(token, "/protected/bob") == {}
 
 
 @pytest.mark.long
