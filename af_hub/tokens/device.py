@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any, Protocol
 
 from tornado import web
@@ -164,7 +165,7 @@ class BeginHandler(DeviceHandler):
     async def post(self) -> None:
         """Begin a login."""
         asked, source = self.body("name", "issuer"), self.source
-        address = str(self.request.remote_ip)
+        address = neighbourhood(str(self.request.remote_ip))
         name = "".join(one for one in asked.get("name", "") if one.isprintable())[:NAME_CHARACTERS]
         with source.waits.room(address) as free:
             if not free:
@@ -246,6 +247,17 @@ class PollHandler(DeviceHandler):
         note = f"af login on {wait.name}" if wait.name else "af login"
         token = user.new_api_token(note=note, expires_in=seconds)
         self.answer({"token": token, "username": user.name, "expires_at": time.time() + seconds})
+
+
+def neighbourhood(address: str) -> str:
+    """What one machine can call itself: its address, and with IPv6 the whole network of 2⁶⁴ addresses that it is given."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv4Address):
+        return address
+    return str(found.ipv4_mapped or ip_network((int(found), 64), strict=False))
 
 
 def said_no(code: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from af_hub.iam.device import DeviceStart
 from af_hub.iam.discovery import Discovery
 from af_hub.iam.endpoint import IAMClient
-from af_hub.tokens.device import MOST_IN_ALL, MOST_OF_ONE, SLOWER_SECONDS, Waits, said_no
+from af_hub.tokens.device import MOST_IN_ALL, MOST_OF_ONE, SLOWER_SECONDS, Waits, neighbourhood, said_no
 
 START = DeviceStart("d" * 43, "BCDF-GHJK", "https://iam.test/device", "", seconds=600, interval=5)
 CLIENT = IAMClient(Discovery("https://iam.test/", "https://iam.test/.well-known"), "hub", "s3cret")
@@ -90,3 +90,18 @@ def test_the_iam_is_asked_as_often_as_it_wants(waits: Waits, clock: Clock) -> No
 @pytest.mark.parametrize("code", ["access_denied", "expired_token", "", "nonsense"])
 def test_every_end_has_a_sentence(code: str) -> None:
     assert said_no(code).endswith(".")
+
+
+@pytest.mark.parametrize(
+    "address, counted",
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("/run/hub.sock", "/run/hub.sock"),
+    ],
+)
+def test_one_machine_with_many_addresses_is_one(address: str, counted: str) -> None:
+    assert neighbourhood(address) == counted
