@@ -1,5 +1,6 @@
 """Everybody at an IAM, all or nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,7 @@ async def test_a_list_that_takes_too_long() -> None:
 
 @web.middleware
 async def silence(request: web.Request, handler: object) -> web.Response:
-    import asyncio
-
-    await asyncio.sleep(5)
+    await asyncio.Event().wait()
     return web.Response()
 
 
