@@ -153,7 +153,7 @@ def submit(options: argparse.Namespace, terminal: Terminal) -> None:
     way = submitting.Way(*(found[key] for key in POOL_KEYS))
     if options.token:
         try:
-            Hub(login.hub, login.token).bring_job_tokens(way.pool)
+            Hub(login.hub, login.token, login.controller).bring_job_tokens(way.pool)
             description = with_token(description)
         except AFError as error:
             terminal.tell(f"The jobs get no token to read data with: {error}")

@@ -38,6 +38,7 @@ class Hub:
 
     url: str
     token: str = field(default="", repr=False)
+    controller: str = ""
 
     def begin(self, machine: str, issuer: str = "") -> Code:
         """Begin a login by code."""
@@ -72,7 +73,7 @@ class Hub:
         while clock() + pause <= deadline:
             sleep(pause)
             try:
-                answer = self._ask("POST", f"af/device/{code.key}", {"secret": code.secret})
+                answer = self._ask("POST", f"{self.url}hub/api/af/device/{code.key}", {"secret": code.secret})
             except (Refused, LoginRequired):
                 raise
             except AFError:
@@ -107,16 +108,16 @@ class Hub:
 
     def bring_job_tokens(self, pool: str) -> None:
         """Have the token with which the owner's jobs in this pool read data brought there; a controller's refusal is ours."""
-        self._ask("POST", "services/af-controller/api/job-tokens", {"pool": pool}, below="")
+        self._ask("POST", f"{self.controller or f'{self.url}services/af-controller/'}api/job-tokens", {"pool": pool})
 
     def end(self) -> None:
         """Take the token back."""
         model = self._object("GET", "user")
         if token_id := model.get("token_id"):
-            self._ask("DELETE", f"users/{model['name']}/tokens/{token_id}")
+            self._ask("DELETE", f"{self.url}hub/api/users/{model['name']}/tokens/{token_id}")
 
     def _object(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        return self._read(self._ask(method, path, body))
+        return self._read(self._ask(method, f"{self.url}hub/api/{path}", body))
 
     def _read(self, answer: httpx.Response) -> dict[str, Any]:
         try:
@@ -130,14 +131,12 @@ class Hub:
     def _odd(self) -> Unavailable:
         return Unavailable(f"{self.url} does not answer as a hub of AF Hub does; is that its address?")
 
-    def _ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, below: str = "hub/api/"
-    ) -> httpx.Response:
+    def _ask(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
         headers = {"Authorization": f"token {self.token}"} if self.token else {}
         try:
             # Without TLS nothing is verified, and to prepare for it takes longer than the rest.
             with httpx.Client(verify=self.url.startswith("https:"), timeout=SECONDS) as client:
-                answer = client.request(method, f"{self.url}{below}{path}", headers=headers, json=body)
+                answer = client.request(method, url, headers=headers, json=body)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"{self.url} does not answer ({type(error).__name__}).") from None
         if answer.is_success:

@@ -30,6 +30,8 @@ class HubLogin:
         In Unix seconds; None when nobody said, as inside of a session.
     token_file, token_mark
         Where an access token was put last, and what tells whether it is still that one; never the token itself.
+    controller
+        Where the controller is, with a slash; below the hub's address when empty.
     """
 
     hub: str
@@ -38,6 +40,7 @@ class HubLogin:
     expires_at: float | None = None
     token_file: str = ""
     token_mark: str = ""
+    controller: str = ""
 
 
 def read_address(typed: str) -> str:
@@ -134,4 +137,10 @@ def session_login(environ: Mapping[str, str]) -> HubLogin | None:
     api, token = environ.get("JUPYTERHUB_API_URL", ""), environ.get("JUPYTERHUB_API_TOKEN", "")
     if not api or not token:
         return None
-    return HubLogin(api.rstrip("/").removesuffix("hub/api"), token, environ.get("JUPYTERHUB_USER", ""))
+    # The hub's own port is not the proxy's: nothing but the hub is found there.
+    return HubLogin(
+        hub=api.rstrip("/").removesuffix("hub/api"),
+        token=token,
+        username=environ.get("JUPYTERHUB_USER", ""),
+        controller=environ.get("AF_CONTROLLER_URL", ""),
+    )

@@ -12,7 +12,7 @@ import pytest
 
 from af_hub.client.command import FAILED, NO, NOT_LOGGED_IN, OK, Terminal, run
 from af_hub.client.hub import Hub
-from af_hub.client.logins import HubLogin, Logins, login_file
+from af_hub.client.logins import HubLogin, Logins, login_file, session_login
 from af_hub.client.submit import Way, read_description
 from af_hub.errors import Refused, Unavailable
 from af_hub.policy.decide import Rights
@@ -206,6 +206,13 @@ def test_jobs_have_their_token_brought_first() -> None:
         assert Controller.asked == [("/services/af-controller/api/job-tokens", "token t0ken", "main")]
         with pytest.raises(Refused, match="Jobs there get no token"):
             hub.bring_job_tokens("far")
+        at = f"http://127.0.0.1:{server.server_port}/below/services/af-controller/"
+        session = session_login(
+            {"JUPYTERHUB_API_URL": "http://127.0.0.1:9/hub/api", "JUPYTERHUB_API_TOKEN": "t", "AF_CONTROLLER_URL": at}
+        )
+        assert session is not None
+        Hub(session.hub, session.token, session.controller).bring_job_tokens("main")
+        assert Controller.asked[-1][0] == "/below/services/af-controller/api/job-tokens", "not at the hub's own port"
         server.shutdown()
 
 
