@@ -21,6 +21,7 @@ from af_hub.demo.data import make_dataset
 from af_hub.demo.environment import make_environment
 from af_hub.demo.machine import Wishes, lacks
 from af_hub.errors import Unavailable
+from af_hub.files import write_private
 from af_hub.session.processes import descendants
 from af_hub.testing.condor_prefix import find_condor
 from af_hub.testing.debian import cache_folder
@@ -111,6 +112,11 @@ def _end(futures: list[Future[None]]) -> None:
                 pass
 
 
+COMMAND = """#!/bin/sh
+exec "$(dirname "$0")/python" -m af_hub.client.command "$@"
+"""
+
+
 def images_folder(checkout: Path) -> Path:
     """Where the images' Python environments are."""
     return checkout / ".images"
@@ -129,7 +135,15 @@ def image(checkout: Path, name: str, say: Progress) -> Path:
         shutil.copyfile(settings, lab_settings / "overrides.json")
 
     make_environment(folder, checkout / "images" / name / "requirements.lock", say, settings.read_bytes(), finish)
+    lend_command(folder)
     return folder
+
+
+def lend_command(folder: Path) -> None:
+    """``af`` in the image's environment, as pip makes it where ``af_hub`` is installed; in those too that were made before."""
+    command = folder / "bin" / "af"
+    if not command.is_file() or command.read_text() != COMMAND:
+        write_private(command, COMMAND, 0o755)
 
 
 def data_folder(say: Progress) -> Path:

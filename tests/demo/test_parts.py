@@ -1,5 +1,6 @@
 """Getting what the demo needs: the first no ends it, unless one goes on."""
 
+import subprocess
 import threading
 
 import pytest
@@ -56,3 +57,14 @@ def test_a_mistake_of_ours_is_not_hidden(got, tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "parts", lambda checkout: [Part("first", lambda say: {}["nothing"])])
     with pytest.raises(KeyError):
         get_parts(tmp_path)
+
+
+def test_af_is_a_command_in_each_image(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "bin" / "python").chmod(0o755)
+    parts.lend_command(tmp_path)
+    told = subprocess.run(
+        ["af", "whoami"], env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}, capture_output=True, text=True
+    )
+    assert told.stdout == "-m af_hub.client.command whoami\n"
