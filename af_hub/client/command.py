@@ -241,6 +241,8 @@ def main() -> None:
         sys.exit(run(sys.argv[1:], Terminal()))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # as in `af whoami | head -1`: who read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -65,9 +65,9 @@ class Hub:
         Raises
         ------
         Refused
-            When they said no, or the policy does.
+            When the policy says no.
         LoginRequired
-            When nobody said anything in time.
+            When they said no, or nobody said anything in time.
         """
         deadline, pause = clock() + code.seconds, code.interval
         while clock() + pause <= deadline:

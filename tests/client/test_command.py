@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -398,3 +401,12 @@ def test_tokens_are_read_or_refused(text: str) -> None:
     except Unavailable:
         return
     assert token in text and not set(token) & set(" \n\t\r")
+
+
+def test_who_reads_may_have_enough() -> None:
+    code = "from af_hub.client import command; command.run = lambda *_: print('x' * 9); command.main()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-u", "-c", code], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
