@@ -47,7 +47,7 @@ setup-for-tests: .venv/installed
 
 # Two at a time, as tests/conftest.py shares them out: most of them wait for daemons most of the time.
 test: setup-for-tests   ## all tests; what this machine cannot run is skipped with the reason
-	@$(AS_USER) $(BIN)/python -m pytest -q -m "not long and not accounts" --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(TEST_ARGS)
+	@$(AS_USER) $(BIN)/python -m pytest -q -m "not long and not accounts" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 	@$(TEST_ACCOUNTS)
 
 test-fast: .venv/installed   ## the quick tests, which start no daemons of others

@@ -4,27 +4,37 @@ The quick tests begin. Then one process takes the whole journey, which would fil
 one takes file after file of the rest, so that what a file or a session starts is started once.
 """
 
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-HERE = Path(__file__).parent
+JOURNEY = "tests/journey/"
 
 
-def part_of(item: pytest.Item) -> str:
-    """The process's share that a test belongs to: its file, or the journey."""
-    place = item.path.relative_to(HERE)
-    return "journey" if place.parts[0] == "journey" else str(place)
+def part_of(nodeid: str) -> str:
+    """The share that a test belongs to: its file, or the journey."""
+    return JOURNEY if nodeid.startswith(JOURNEY) else nodeid.split("::")[0]
 
 
 def turn_of(item: pytest.Item) -> int:
     """Quick tests first, and the longest share next."""
     if not any(item.get_closest_marker(name) for name in ("real", "slow", "long")):
         return 0
-    return 1 if part_of(item) == "journey" else 2
+    return 1 if part_of(item.nodeid) == JOURNEY else 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=turn_of)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(part_of(item)))
+
+
+class Shares(LoadScopeScheduling):
+    """Hands whole shares to the processes, in the order of their first tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return part_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Ours where files are kept together, as ``make test`` says; xdist's own elsewhere."""
+    return Shares(config, log) if config.getvalue("dist") == "loadfile" else None

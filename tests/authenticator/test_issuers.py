@@ -167,7 +167,7 @@ def test_what_reads_data_comes_by_exchange_or_is_signed_by_the_hub(two: Two) -> 
     )
     assert claims["sub"] == own_subject(two.iams["icsc"].issuer, "sub-carl-icsc") and claims["wlcg.ver"] == "1.0"
     assert claims["wlcg.groups"] == ["/cms/itcms"] and claims["exp"] - claims["iat"] == 1200
-    assert claims["scope"] == "storage.read:/icsc wlcg.groups" and "refresh_token" not in two.iams["icsc"].asked
+    assert claims["scope"] == "storage.read:/icsc wlcg.groups" and "token-exchange" not in two.iams["icsc"].asked
 
     log = (two.hub.plan.folder / "hub.log").read_text()
     assert f"signed a token for icsc-carl (sub sub-carl-icsc at {two.iams['icsc'].issuer}): jti {claims['jti']}" in log
