@@ -19,7 +19,7 @@ TYPE_CHECKING = False  # as in typing, whose import takes longer than all the re
 if TYPE_CHECKING:
     from typing import Any
 
-EMPTY = '{"version": 2, "people": {}, "prefixes": {}, "login": [], "login_people": [], "refused": [], "rules": []}\n'
+EMPTY = '{"version": 3, "people": {}, "prefixes": {}, "foreign": {}, "login": [], "login_people": [], "refused": [], "rules": []}\n'
 ACCOUNT = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
 # Those of af_hub.policy.accounts, which this program cannot import; a test compares them.
 RESERVED = re.compile(
@@ -33,20 +33,22 @@ def may_be_account(name: str) -> bool:
     return bool(ACCOUNT.match(name)) and not RESERVED.match(name)
 
 
-def groups_of(payload: dict[str, Any], prefix: str = "") -> set[str]:
-    """Groups of either profile with one leading slash, below ``prefix``; empty when there are none or they are no list of names."""
+def groups_of(payload: dict[str, Any], prefix: str = "", foreign: tuple[str, ...] = ()) -> set[str]:
+    """Groups of either profile with one leading slash, below ``prefix`` and not in ``foreign``; empty when they are no list of names."""
     found = payload.get("wlcg.groups", payload.get("groups"))
     if not isinstance(found, list) or not all(isinstance(group, str) for group in found):
         return set()
-    return {prefix + "/" + group.strip().strip("/") for group in found if group.strip("/ ")}
+    groups = {prefix + "/" + group.strip().strip("/") for group in found if group.strip("/ ")}
+    return {group for group in groups if not (group + "/").startswith(foreign)}
 
 
 def map_account(table: dict[str, Any], payload: dict[str, Any]) -> str | None:
     """The account of whoever the payload of a verified token speaks of, or None."""
-    if table.get("version") != 2:
+    if table.get("version") != 3:
         return None
     username = table["people"].get(f"{payload['iss']},{payload['sub']}")
-    groups = groups_of(payload, table["prefixes"].get(payload["iss"], ""))
+    issuer = payload["iss"]
+    groups = groups_of(payload, table["prefixes"].get(issuer, ""), tuple(table["foreign"].get(issuer, ())))
     if username is None or not (groups.intersection(table["login"]) or username in table["login_people"]):
         return None
     for rule in table["rules"]:

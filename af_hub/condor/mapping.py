@@ -77,9 +77,10 @@ def compile_mapping(policy: Policy, people: Iterable[Person], now: float) -> Map
     }
     refused = refuse(given, {rule.condor.account for rule in rules if rule.condor and rule.condor.shared_account})
     table = {
-        "version": 2,
+        "version": 3,
         "people": {pair: person.username for person in ours for pair in pairs(policy, person)},
         "prefixes": {issuer.issuer: issuer.groups_prefix for issuer in policy.issuers if issuer.groups_prefix},
+        "foreign": {issuer: found for issuer, found in policy.index.foreign.items() if found},
         "login": sorted({group for rule in in_force if rule.login for group in rule.groups}),
         "login_people": sorted({name for rule in in_force if rule.login for name in people_of(rule)}),
         "refused": list(refused),

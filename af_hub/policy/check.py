@@ -201,13 +201,14 @@ def _capitals(gifts: list[tuple[Place, Rule]]) -> Iterator[Mistake]:
 
 
 def _out_of_reach(policy: Policy, gifts: list[tuple[Place, Rule]]) -> Iterator[Mistake]:
-    """Groups that no issuer can say, since each has a prefix."""
+    """Groups that no issuer can say: each has a prefix, or the group is that prefix itself."""
     prefixes = tuple(f"{issuer.groups_prefix}/" for issuer in policy.issuers)
     for place, rule in gifts:
         for index, group in enumerate(rule.groups):
-            if not group.startswith(prefixes):
+            if not any(policy.index.may_say(issuer, group) for issuer in policy.issuers):
+                wanted = "name a group below it" if f"{group}/" in prefixes else "write the prefix before it"
                 sentence = (
                     f"found `{group}`, which nobody can be in: groups of the issuers begin with {', '.join(sorted(set(prefixes)))}; "
-                    "write the prefix before it"
+                    f"{wanted}"
                 )
                 yield Mistake((*place, "groups", index), sentence)

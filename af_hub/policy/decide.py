@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from af_hub.iam.claims import USERNAME, Claims
 from af_hub.policy.accounts import may_be_account
+from af_hub.policy.index import begins
 from af_hub.policy.model import Limits, Override, Policy, Rule
 from af_hub.policy.refusals import no_login, unknown_issuer
 
@@ -96,7 +97,18 @@ def next_change(policy: Policy, now: float) -> float:
 
 
 def facility_groups(policy: Policy, claims: Claims) -> tuple[str, ...]:
-    """The groups of ``claims`` as the rules write them: with the prefix of their issuer."""
+    """The groups of ``claims`` as the rules write them: with the prefix of their issuer, and without those that are another issuer's."""
+    foreign = policy.index.foreign.get(claims.issuer, ())
+    return tuple(group for group in _said(policy, claims) if not begins(group, foreign))
+
+
+def left_out(policy: Policy, claims: Claims) -> tuple[str, ...]:
+    """Groups of ``claims`` that count for nothing, as rules would write them: they are at or below the prefix of another issuer."""
+    foreign = policy.index.foreign.get(claims.issuer, ())
+    return tuple(group for group in _said(policy, claims) if begins(group, foreign))
+
+
+def _said(policy: Policy, claims: Claims) -> tuple[str, ...]:
     issuer = policy.index.issuers.get(claims.issuer)
     prefix = issuer.groups_prefix if issuer else ""
     return tuple(prefix + group for group in claims.groups) if prefix else claims.groups

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from af_hub.iam.claims import Claims
-from af_hub.policy.decide import Rights, facility_groups
+from af_hub.policy.decide import Rights, facility_groups, left_out
+from af_hub.policy.index import begins
 from af_hub.policy.model import Override, Policy
 from af_hub.policy.units import describe_bytes, describe_seconds
 from af_hub.policy.units import describe_instant as instant
@@ -29,6 +30,7 @@ def explain(policy: Policy, claims: Claims, rights: Rights, source: str, now: fl
 def _lines(policy: Policy, claims: Claims, rights: Rights, source: str, now: float) -> Iterator[str]:
     groups = facility_groups(policy, claims)
     yield f"{claims.username} ({claims.name or 'no name'}), groups {', '.join(groups) or 'none'}"
+    yield from (f"  without {group}, which {_who_says(policy, group)} may say" for group in left_out(policy, claims))
     issuer = policy.issuer(claims.issuer)
     yield f"  from {source}" + (f", issuer {issuer.name}" if issuer and len(policy.issuers) > 1 else "")
     if policy.overrides:
@@ -74,6 +76,13 @@ def _overrides(policy: Policy, claims: Claims, now: float) -> Iterator[str]:
     for rule in policy.index.speaking_of(claims.username, facility_groups(policy, claims)):
         if isinstance(rule, Override):
             yield f"override {rule.name!r}: {state(rule, now)}; {rule.reason}"
+
+
+def _who_says(policy: Policy, group: str) -> str:
+    """Whose group it is: the longest prefix counts."""
+    holders = [one for one in policy.issuers if begins(group, (f"{one.groups_prefix}/",))]
+    prefix = max((one.groups_prefix for one in holders), key=len)
+    return f"only issuer {' or '.join(one.name for one in holders if one.groups_prefix == prefix)}"
 
 
 def state(override: Override, now: float) -> str:

@@ -43,6 +43,8 @@ class Index:
         All overrides, then all rules: earlier ones win.
     by_group, by_person
         Places in ``order``.
+    foreign
+        By issuer: how groups begin that its prefix would let it say, but that are another issuer's, with a slash behind.
     """
 
     order: tuple[Rule, ...]
@@ -50,6 +52,11 @@ class Index:
     by_person: Mapping[str, tuple[int, ...]]
     issuers: Mapping[str, Issuer]
     doors: Mapping[str, Doors]
+    foreign: Mapping[str, tuple[str, ...]]
+
+    def may_say(self, issuer: Issuer, group: str) -> bool:
+        """Whether somebody of this issuer can be in the group, which is written as in rules."""
+        return group.startswith(f"{issuer.groups_prefix}/") and not begins(group, self.foreign[issuer.issuer])
 
     def speaking_of(self, username: str, groups: Iterable[str]) -> list[Rule]:
         """Rules and overrides for this person in order, whether or not in force."""
@@ -68,12 +75,17 @@ def make_index(policy: Policy) -> Index:
     for place, override in enumerate(policy.overrides):
         for person in dict.fromkeys(override.people):
             by_person[person].append(place)
+    foreign = {issuer.issuer: _foreign(policy, issuer) for issuer in policy.issuers}
     return Index(
         order,
         {group: tuple(places) for group, places in by_group.items()},
         {person: tuple(places) for person, places in by_person.items()},
         {issuer.issuer: issuer for issuer in policy.issuers},
-        {issuer.issuer: _doors(policy, f"{issuer.groups_prefix}/") for issuer in policy.issuers},
+        {
+            issuer.issuer: _doors(policy, f"{issuer.groups_prefix}/", foreign[issuer.issuer])
+            for issuer in policy.issuers
+        },
+        foreign,
     )
 
 
@@ -82,10 +94,21 @@ def experiment(group: str) -> str:
     return group[1:].partition("/")[0]
 
 
-def _doors(policy: Policy, prefix: str) -> Doors:
-    groups = tuple(
-        dict.fromkeys(group for rule in policy.rules if rule.login for group in rule.groups if group.startswith(prefix))
-    )
+def begins(group: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether the group is at or below one of these, which have a slash behind."""
+    return f"{group}/".startswith(prefixes)
+
+
+def _foreign(policy: Policy, issuer: Issuer) -> tuple[str, ...]:
+    """Prefixes of others below its own: only there could it say a group of theirs. Of two that hold a group the longer counts."""
+    prefixes = {f"{one.groups_prefix}/" for one in policy.issuers}
+    own = f"{issuer.groups_prefix}/"
+    return tuple(sorted(prefix for prefix in prefixes if prefix != own and prefix.startswith(own)))
+
+
+def _doors(policy: Policy, prefix: str, foreign: tuple[str, ...]) -> Doors:
+    found = (group for rule in policy.rules if rule.login for group in rule.groups)
+    groups = tuple(dict.fromkeys(one for one in found if one.startswith(prefix) and not begins(one, foreign)))
     by_experiment = defaultdict(list)
     for group in groups:
         by_experiment[experiment(group)].append(group)

@@ -118,8 +118,31 @@ def test_groups_of_an_issuer_have_its_prefix_at_the_access_point() -> None:
     for person, group in itertools.product(people, ["/itcms", "/cms/itcms"]):
         rights = decide(found, Claims(person.issuer, person.subject, person.username, (group,)), NOW)
         payload = {"iss": person.issuer, "sub": person.subject, "wlcg.groups": [group]}
-        assert rights.login is ((person, group) in ((ADA, "/itcms"), (people[1], "/cms/itcms")))
+        assert rights.login is ((person, group) == (ADA, "/itcms"))
         assert mapper.map_account(table, payload) == (rights.condor.account if rights.condor else None)
+
+
+def test_groups_that_begin_as_those_of_another_issuer_count_for_nothing_at_the_access_point() -> None:
+    other = "https://other.test/"
+    issuers = (
+        f"issuers: [{{issuer: '{ISSUER}'}}, {{issuer: '{other}', name: other, client_id: b, groups_prefix: /icsc}}]"
+    )
+    where = "facility: {name: a, contact: b, hub: 'https://hub.test/'}\ntokens: {condor: {by: hub}}"
+    text = f"{where}\n{issuers}\nimages: {{}}\nsizes: {{}}\nrules:\n  - {CMS}\n  - {rule('/icsc/users', 'u-{username}', 'i')}\n"
+    found = read_policy(text, "facility.yaml", {})
+    bob = Person(other, "s-bob", "bob")
+    table = json.loads(compile_mapping(found, [ADA, bob], NOW).table)
+
+    def account(group: str, issuer: str, subject: str) -> str | None:
+        return mapper.map_account(table, {"iss": issuer, "sub": subject, "wlcg.groups": [group]})
+
+    for person, group in itertools.product([ADA, bob], ["/icsc/users", "icsc/users/", "/users", "/cms/itcms"]):
+        rights = decide(found, Claims(person.issuer, person.subject, person.username, ("/" + group.strip("/"),)), NOW)
+        expected = {(ADA, "/cms/itcms"): "u-cms-ada", (bob, "/users"): "u-bob"}.get((person, group))
+        assert (rights.condor.account if rights.condor else None) == expected
+        assert account(group, person.issuer, person.subject) == expected
+    # What the hub signs has been through this already.
+    assert account("/icsc/users", found.own_issuer, own_subject(other, "s-bob")) == "u-bob"
 
 
 def test_accounting_map_has_a_line_for_each_account() -> None:
@@ -184,8 +207,8 @@ ADAS = json.dumps({"iss": ISSUER, "sub": "s-ada", "wlcg.groups": ["/cms/itcms"]}
         "[]",
         "{}",
         '{"version": 1}',
-        '{"version": 2, "people": []}',
-        '{"version": 2, "people": {"https://iam.af-hub.test/,s-ada": 5}, "login": ["/cms/itcms"], "rules": [{"groups": '
+        '{"version": 3, "people": []}',
+        '{"version": 3, "people": {"https://iam.af-hub.test/,s-ada": 5}, "login": ["/cms/itcms"], "rules": [{"groups": '
         '["/cms/itcms"], "account": "a-{username}"}], "refused": []}',
     ],
 )

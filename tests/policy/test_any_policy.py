@@ -72,7 +72,7 @@ def some(kind, least, most):
 
 @st.composite
 def policies(draw):
-    prefixes = draw(st.tuples(*[st.sampled_from(("", "", "/a", "/b"))] * 2))
+    prefixes = draw(st.tuples(*[st.sampled_from(("", "", "/a", "/b", "/a/a"))] * 2))
     found = {
         "facility": {"name": "f", "contact": "c"},
         "issuers": [
@@ -90,7 +90,9 @@ def policies(draw):
 def read_plainly(found, issuer, username, groups, now):
     """Login, images, account and number of clusters, as somebody would who reads the file from its top."""
     prefix = next(one["groups_prefix"] for one in found["issuers"] if one["issuer"] == issuer)
+    others = [one["groups_prefix"] for one in found["issuers"] if len(one["groups_prefix"]) > len(prefix)]
     mine = {prefix + group for group in groups}
+    mine = {one for one in mine if not any(one == other or one.startswith(f"{other}/") for other in others)}
     in_force = [
         one
         for one in found["overrides"]

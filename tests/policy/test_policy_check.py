@@ -124,6 +124,14 @@ LATER = "2030-01-01T00:00:00Z"
             id="a group without the issuer's prefix",
         ),
         pytest.param(
+            {
+                "issuers": [CMS, {**CMS, "name": "icsc", "issuer": "https://icsc.test/", "groups_prefix": "/icsc"}],
+                "rules": [{"name": "r", "groups": ["/icsc"], "login": True}],
+            },
+            r"rules\[0\]\.groups\[0\]: found `/icsc`, which nobody can be in: .* name a group below it",
+            id="the prefix itself",
+        ),
+        pytest.param(
             {"facility": {**shipped()["facility"], "hub": "http://h.test/"}, "tokens": {"storage": {"by": "hub"}}},
             r"facility\.hub: found an address without TLS",
             id="an issuer that nobody asks for keys",

@@ -10,7 +10,8 @@ from af_hub.controller.choices import Choice, check_choice, check_count
 from af_hub.errors import Refused
 from af_hub.iam.claims import Claims
 from af_hub.policy import refusals
-from af_hub.policy.decide import decide
+from af_hub.policy.decide import decide, facility_groups
+from af_hub.policy.explain import explain
 from af_hub.policy.load import read_policy
 from af_hub.policy.refusals import PAGES
 
@@ -128,6 +129,39 @@ def test_groups_of_two_issuers_never_mean_the_same():
     assert not decide(found, person("/cms/itcms", issuer=ICSC), 0.0).login
     assert not decide(found, person("/cms/itcms", issuer=CMS), 0.0).login
     assert decide(found, person("/users", issuer=ICSC), 0.0).login
+
+
+WITHOUT = [{**TWO[0], "groups_prefix": ""}, TWO[1]]
+
+
+@pytest.mark.parametrize(
+    "group, counts",
+    [
+        pytest.param("/icsc/users", False, id="below the other's prefix"),
+        pytest.param("/icsc", False, id="the prefix itself"),
+        pytest.param("/icsc-users", True, id="a longer name"),
+        pytest.param("/cms/icsc/users", True, id="the name further down"),
+    ],
+)
+def test_an_issuer_without_a_prefix_cannot_say_groups_of_another(group, counts):
+    found = policy(issuers=WITHOUT, rules=rules("/icsc/users", "/icsc", "/icsc-users", "/cms/icsc/users"))
+    claims = person(group, "/cms", issuer=CMS)
+    assert facility_groups(found, claims) == ((group, "/cms") if counts else ("/cms",))
+    rights = decide(found, claims, 0.0)
+    assert rights.login is counts
+    told = explain(found, claims, rights, "a test", 0.0)
+    assert (f"  without {group}, which only issuer icsc may say\n" in told) is not counts
+    assert counts or ("may log in here: /icsc-users, /cms/icsc/users (CMS says: /cms)" in told), "nor is it named"
+
+
+def test_of_two_prefixes_the_longer_says_whose_a_group_is():
+    issuers = [TWO[0], {**TWO[1], "groups_prefix": "/cms/icsc"}]
+    found = policy(issuers=issuers, rules=rules("/cms/icsc/users", "/cms/itcms"))
+    assert decide(found, person("/users", issuer=ICSC), 0.0).login
+    assert not decide(found, person("/icsc/users", issuer=CMS), 0.0).login
+    assert decide(found, person("/itcms", issuer=CMS), 0.0).login
+    same = policy(issuers=[TWO[0], {**TWO[1], "groups_prefix": "/cms"}], rules=rules("/cms/users"))
+    assert all(decide(same, person("/users", issuer=issuer), 0.0).login for issuer in (CMS, ICSC)), "they say so"
 
 
 def test_of_two_issuers_only_groups_that_the_person_can_join_are_named():
