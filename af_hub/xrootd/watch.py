@@ -4,13 +4,15 @@
 ``hub_config/xrootd/tokens.cfg`` calls AF_XROOTD_SECRETS, which are the daemons' ``XDG_CACHE_HOME`` too. New keys count for the next token, and are
 there :data:`EVERY_SECONDS` after the issuer published them; XRootD reads new rules within a minute.
 
-It promises that a file is whole or as before, that a broken edit and an issuer that does not answer change nothing but the log, and that a
-key set which could not be renewed is borne for four days, as the SciTokens library itself does.
+It promises that a file is whole or as before, that a broken edit and an issuer that does not answer change nothing but the log, that what an
+editor is still writing is left alone (until the next look), and that a key set which could not be renewed is borne for four days, as the
+SciTokens library itself does.
 """
 
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -19,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from af_hub.errors import AFError, PolicyError, Unavailable
-from af_hub.files import write_private
+from af_hub.files import RestingFile, write_private
 from af_hub.iam.http import fetch
-from af_hub.policy.load import load_policy
+from af_hub.policy.load import read_policy, unreadable
 from af_hub.policy.model import Policy
 from af_hub.ready import say_ready
 from af_hub.xrootd.access import cache_prefixes, describe_rules, openers, read_cache_names
@@ -63,21 +65,41 @@ class Watch:
     public: Sequence[str] = ()
     audiences: Sequence[str] = ()
     clock: Callable[[], float] = time.time
+    _file: RestingFile | None = field(default=None, init=False)
+    _parsed: Policy | None = field(default=None, init=False)
     _keys: dict[str, tuple[dict[str, Any], float]] = field(default_factory=dict, init=False)
     _complaints: dict[str, str] = field(default_factory=dict, init=False)
 
     async def look(self) -> bool:
         """Bring everything up to date; says whether every issuer's keys are there."""
+        self._look_at_policy()
+        policy = self._parsed
+        if policy is None:
+            return False
         try:
-            policy = load_policy(self.policy)
             self._write_rules(policy)
-            self._complain("policy")
+            self._complain("rules")
         except (PolicyError, OSError) as error:
-            self._complain("policy", f"what was in force stays so: {error}")
-            return bool(self._keys)
+            self._complain("rules", f"what was in force stays so: {error}")
         issuers = dict.fromkeys(issuer for _, issuer, _ in openers(policy))
         await asyncio.gather(*(self._renew(issuer, discovery_of(policy, issuer)) for issuer in issuers))
         return issuers.keys() <= self._keys.keys()
+
+    def _look_at_policy(self) -> None:
+        """Read it at the first look, and later when it has changed and nobody writes to it any more."""
+        try:
+            content = self._file.news() if self._file else self._first()
+            if content is not None:
+                self._parsed = read_policy(content, str(self.policy), os.environ)
+                self._complain("policy")
+        except OSError as error:
+            self._complain("policy", f"what was in force stays so: {unreadable(self.policy, error)}")
+        except PolicyError as error:
+            self._complain("policy", f"what was in force stays so: {error}")
+
+    def _first(self) -> bytes:
+        self._file = RestingFile(self.policy, self.clock)
+        return self._file.first()
 
     def _write_rules(self, policy: Policy) -> None:
         # All are rendered before the first is written.

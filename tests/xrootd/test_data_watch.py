@@ -3,6 +3,7 @@
 import json
 import logging
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ class Here:
     """An issuer, a policy, an origin and a cache; the clock is ours."""
 
     def __init__(self, folder: Path, iam: DemoIAM) -> None:
-        self.iam, self.folder, self.now = iam, folder, 1_800_000_000.0
+        self.iam, self.folder = iam, folder
+        self.now = time.time() + 60  # by this clock every file has rested
         self.policy = folder / "facility.yaml"
         self.write(data_paths=["/protected"])
         for name in ("origin", "cache"):
@@ -112,3 +114,33 @@ async def test_an_edit_is_taken_and_a_broken_one_is_not(here: Here, caplog: pyte
     assert await here.watch.look()
     assert "restricted_path = /protected, /more\n" in here.rules("cache")
     assert "what was in force stays so" in caplog.text
+
+
+async def test_a_half_saved_policy_puts_nothing_in_force_though_it_is_a_valid_one(here: Here) -> None:
+    await here.watch.look()
+    before = here.rules("origin")
+    here.write(data_paths=["/protected", "/more"])
+    whole = here.policy.read_text()
+    here.policy.write_text(whole.replace("- /protected\n", ""))
+    here.now = here.policy.stat().st_mtime
+    assert await here.watch.look() and here.rules("origin") == before
+    here.policy.write_text(whole)
+    here.now = here.policy.stat().st_mtime + 0.9
+    assert await here.watch.look() and here.rules("origin") == before
+    here.now += 0.2
+    assert await here.watch.look() and "restricted_path = /protected, /more\n" in here.rules("origin")
+
+
+async def test_while_an_edit_is_wrong_it_is_said_once_and_keys_are_renewed(
+    here: Here, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    await here.watch.look()
+    text = here.policy.read_text()
+    here.policy.write_text("issuers: [")
+    here.iam.keys.rotate(keep=False)
+    assert await here.watch.look() and await here.watch.look()
+    assert here.keys("cache")["jwks"] == here.iam.keys.published() and len(caplog.records) == 1
+    here.policy.write_text(text)
+    await here.watch.look()
+    assert caplog.messages[1:] == ["policy: well again"]
