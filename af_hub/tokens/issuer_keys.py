@@ -6,6 +6,7 @@ key set for that long never meets a token that they cannot verify; no token live
 
 import json
 import logging
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ AHEAD_SECONDS = DAY
 
 AFTER_SECONDS = 2 * DAY
 """How long it is published after it signed last."""
+
+SAY_AGAIN_SECONDS = 60.0
+"""How long the log is spared the same error: somebody asks for the keys at each request."""
 
 ALGORITHM = "ES256"
 
@@ -96,6 +100,7 @@ class KeyFile:
     def __init__(self, path: Path, life: float, clock: Callable[[], float]) -> None:
         self._path, self._life, self._clock = path, life, clock
         self._keys = read_keys(path) if path.exists() else []
+        self._said_at = -math.inf
 
     def current(self) -> list[IssuerKey]:
         """All that are published now; new ones are made, and old ones dropped, when it is time.
@@ -120,11 +125,17 @@ class KeyFile:
         try:
             write_private(self._path, json.dumps(rows, indent=1) + "\n")
         except OSError as error:
-            log.error("the hub's signing keys stay as they were: %s cannot be written (%s)", self._path, error.strerror)
+            self._say(error)
             if not self._keys:
                 raise Unavailable("The hub cannot sign tokens now; tell the facility's administrators.") from error
             return
         self._keys = keys
+
+    def _say(self, error: OSError) -> None:
+        now = self._clock()
+        if not 0 <= now - self._said_at < SAY_AGAIN_SECONDS:
+            self._said_at = now
+            log.error("the hub's signing keys stay as they were: %s cannot be written (%s)", self._path, error.strerror)
 
 
 def read_keys(path: Path) -> list[IssuerKey]:

@@ -99,6 +99,17 @@ def test_removed_file_means_other_keys(tmp_path: Path, file: KeyFile, clock: Clo
     assert not set(first) & set(KeyFile(tmp_path / "keys.json", LIFE, clock).current())
 
 
+def test_a_file_that_cannot_be_written_is_said_once_a_minute(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = KeyFile(tmp_path / "gone" / "keys.json", LIFE, clock)
+    for later, said in ((0, 1), (1, 1), (58, 1), (1, 2), (59, 2), (-100, 3)):
+        clock.now += later
+        with pytest.raises(Unavailable):
+            nowhere.current()
+        assert len(caplog.records) == said
+
+
 def test_key_that_is_not_on_disk_signs_nothing(tmp_path: Path, clock: Clock) -> None:
     nowhere = KeyFile(tmp_path / "gone" / "keys.json", LIFE, clock)
     with pytest.raises(Unavailable):
