@@ -30,7 +30,7 @@ from af_hub.client.wlcg import place_to_write, write_token
 from af_hub.condor.jobtoken import with_token
 from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
 
-OK, FAILED, NO, NOT_LOGGED_IN, INTERRUPTED = 0, 1, 3, 4, 130
+OK, FAILED, MISTYPED, NO, NOT_LOGGED_IN, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 @dataclass
@@ -121,8 +121,8 @@ def whoami(options: argparse.Namespace, terminal: Terminal) -> None:
     hidden = {"kind", "token_id", "session_id", "name", "username", "groups"}
     kept = {key: value for key, value in found.items() if key not in hidden}
     terminal.say(
-        describe_person(found, login.hub, login.expires_at),
-        hub=login.hub,
+        describe_person(found, login.address, login.expires_at),
+        hub=login.address,
         username=name,
         groups=found.get("groups") or [],
         expires_at=login.expires_at,
@@ -157,9 +157,15 @@ def submit(options: argparse.Namespace, terminal: Terminal) -> None:
             description = with_token(description)
         except AFError as error:
             terminal.tell(f"The jobs get no token to read data with: {error}")
-    jobs = submitting.submit(way, description, options.description.absolute().parent)
+    done = submitting.submit(way, description, options.description.absolute().parent)
+    for warning in done.warnings:
+        terminal.tell(f"{way.schedd} warns: {warning}")
+    jobs = list(done.jobs)
     many = f"{len(jobs)} jobs" if len(jobs) > 1 else "1 job"
-    terminal.say(f"Submitted {many} to {way.schedd}: {', '.join(jobs)}", jobs=jobs, pool=way.pool, schedd=way.schedd)
+    terminal.say(
+        f"Submitted {many} to {way.schedd}: {', '.join(jobs)}",
+        **{"jobs": jobs, "pool": way.pool, "schedd": way.schedd, "warnings": list(done.warnings)},
+    )
 
 
 def logout(options: argparse.Namespace, terminal: Terminal) -> None:
@@ -222,6 +228,9 @@ def parser() -> argparse.ArgumentParser:
 
 def run(argv: Sequence[str], terminal: Terminal) -> int:
     """Do what was typed; the exit status."""
+    if not argv:
+        parser().print_help(terminal.err)
+        return MISTYPED
     options = parser().parse_args(argv)
     terminal.as_json = options.json
     try:

@@ -25,13 +25,15 @@ class HubLogin:
     Parameters
     ----------
     hub
-        What people type in a browser; ends with a slash.
+        Where it is asked; ends with a slash.
     expires_at
         In Unix seconds; None when nobody said, as inside of a session.
     token_file, token_mark
         Where an access token was put last, and what tells whether it is still that one; never the token itself.
     controller
         Where the controller is, with a slash; below the hub's address when empty.
+    public
+        What people type in a browser, where ``hub`` is another way there.
     """
 
     hub: str
@@ -41,6 +43,12 @@ class HubLogin:
     token_file: str = ""
     token_mark: str = ""
     controller: str = ""
+    public: str = ""
+
+    @property
+    def address(self) -> str:
+        """The hub as people know it."""
+        return self.public or self.hub
 
 
 def read_address(typed: str) -> str:
@@ -143,4 +151,5 @@ def session_login(environ: Mapping[str, str]) -> HubLogin | None:
         token=token,
         username=environ.get("JUPYTERHUB_USER", ""),
         controller=environ.get("AF_CONTROLLER_URL", ""),
+        public=environ.get("JUPYTERHUB_PUBLIC_HUB_URL", "").removesuffix("hub/"),
     )

@@ -6,14 +6,16 @@ file (0600) only while the call lasts. Leaves to HTCondor what a description may
 
 import asyncio
 import importlib.util
+import re
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from af_hub.condor.pool import CondorPool
+from af_hub.condor.pool import CondorPool, Submitted
 from af_hub.errors import PoolAway, Refused, Unavailable
 from af_hub.files import write_private
 
+_LISTS = re.compile(r"\([ \t]*$.*?^\s*\)", re.DOTALL | re.MULTILINE)
 SECONDS = 60.0
 """Files are sent along, perhaps over a slow line."""
 
@@ -41,8 +43,14 @@ def read_description(file: Path) -> str:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"{file} cannot be read ({getattr(error, 'strerror', None) or 'it is no text'}).") from None
-    if not any(line.split()[:1] and line.split()[0].lower() == "queue" for line in text.splitlines()):
+    lines = _LISTS.sub("", text).lower().splitlines()
+    queues = sum(line.split()[:1] == ["queue"] for line in lines)
+    if not queues:
         raise Refused(f"{file} has no line `queue`, so there would be no job; add it at the end.")
+    if queues > 1:
+        raise Refused(
+            f"{file} has {queues} lines `queue`, and only the first would count; make a file of each, or list all jobs in one."
+        )
     return text
 
 
@@ -52,13 +60,13 @@ def check_library() -> None:
         raise Unavailable('HTCondor\'s library is missing here; `pip install "af_hub[condor]"` brings it, on Linux.')
 
 
-def submit(way: Way, description: str, folder: Path) -> tuple[str, ...]:
-    """Submit; the jobs' ids. Files that the description names are looked for below ``folder``.
+def submit(way: Way, description: str, folder: Path) -> Submitted:
+    """Submit. Files that the description names are looked for below ``folder``, first of all.
 
     Raises
     ------
     Refused
-        When the access point does not take the jobs.
+        When a file is not there, or the access point does not take the jobs.
     PoolAway
         When it did not answer; the jobs may be in the queue.
     """

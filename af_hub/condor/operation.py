@@ -10,7 +10,8 @@ Requests have ``parent`` (who asks; this process ends with that one), ``op``, ``
 ``token_file`` (a token of an IAM) or ``tokens_folder`` (tokens of the pool); and for
 
 ``submit``
-    ``description``, with its ``queue`` statement, and ``folder``, where its files are → ``{"jobs": ["12.0", …]}``
+    ``description``, with its ``queue`` statement, ``folder``, where its files are, and ``look``, whether they may be missing
+    → ``{"jobs": ["12.0", …], "warnings"}``, what the access point says though it took them
 ``remove``
     ``constraint`` → ``{"removed", "denied"}``
 ``query``
@@ -33,14 +34,16 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from af_hub.condor.inputs import missing_files
 from af_hub.condor.jobstatus import JobState, job_state
 from af_hub.condor.jobtoken import SERVICE, credd_address
-from af_hub.condor.why import hung_up, shorten, why_failed
+from af_hub.condor.why import hung_up, one_line, read_warning, shorten, why_failed
 from af_hub.session.processes import die_with
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ CONNECT_SECONDS = 3
 HISTORY_AT_MOST = 10
 LONGEST_TEXT = 10_000
 POLL_SECONDS = 0.3
+NAMED = 5
 OUTPUT, ERRORS = "job.out", "job.err"
 
 
@@ -92,13 +96,17 @@ def submit(request: Mapping[str, Any]) -> dict[str, Any]:
     """Submit and spool, all or nothing."""
     import htcondor2
 
-    schedd = find_schedd(request)
     os.chdir(request["folder"])
     try:
         description = htcondor2.Submit(request["description"])
+        missing = missing_files(request["description"], Path(request["folder"])) if request.get("look") else []
     except (htcondor2.HTCondorException, ValueError) as error:
         raise Failed("invalid", f"HTCondor cannot read the submit description: {error}") from error
-    result = schedd.submit(description, spool=True)
+    if missing:
+        raise Failed("invalid", name_missing(missing, request["folder"]))
+    schedd = find_schedd(request)
+    with being_warned() as told:
+        result = schedd.submit(description, spool=True)
     try:
         schedd.spool(result)
     except htcondor2.HTCondorException as error:
@@ -110,7 +118,24 @@ def submit(request: Mapping[str, Any]) -> dict[str, Any]:
         raise Failed(
             "unavailable", f"the access point took the jobs and not their input files ({shorten(str(error))})"
         ) from error
-    return {"jobs": [f"{result.cluster()}.{number}" for number in range(result.num_procs())]}
+    return {"jobs": [f"{result.cluster()}.{number}" for number in range(result.num_procs())], "warnings": told}
+
+
+def name_missing(names: list[str], folder: str) -> str:
+    """What is wrong with a description whose files are not there; a few of them are enough."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    some = ", ".join(names[:NAMED])
+    return one_line(f"the submit description names files that are not in {folder}, or cannot be read: {some}{more}")
+
+
+@contextmanager
+def being_warned() -> Iterator[list[str]]:
+    """What HTCondor's library warns of meanwhile, complete at the end."""
+    told: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield told
+    told += [line for one in caught for line in read_warning(str(one.message))]
 
 
 def run(request: Mapping[str, Any]) -> dict[str, Any]:

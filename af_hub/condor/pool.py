@@ -42,6 +42,14 @@ MANY_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
+class Submitted:
+    """Jobs that an access point took, and what it said about them all the same, a sentence each."""
+
+    jobs: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class CondorPool:
     """One HTCondor pool.
 
@@ -90,12 +98,15 @@ class CondorPool:
             found = await patient._call(Path(private), request, token=token)
         return tuple(found["jobs"])
 
-    async def submit_from(self, token: str, description: str, folder: Path) -> tuple[str, ...]:
-        """As :meth:`submit`, with what the description names below ``folder``, and whatever an access point may be asked to run."""
-        request = {"op": "submit", "folder": str(folder), "description": description}
+    async def submit_from(self, token: str, description: str, folder: Path) -> Submitted:
+        """As :meth:`submit`, with what the description names below ``folder``, and whatever an access point may be asked to run.
+
+        Files that are not there are a reason to refuse, too, before the access point is asked.
+        """
+        request = {"op": "submit", "folder": str(folder), "description": description, "look": True}
         with tempfile.TemporaryDirectory(prefix="af-hub-condor-", dir=self.scratch) as private:
             found = await self._call(Path(private), request, token=token)
-        return tuple(found["jobs"])
+        return Submitted(tuple(found["jobs"]), tuple(found["warnings"]))
 
     async def remove(self, token: str, constraint: str) -> int:
         """Remove the jobs of the token's owner that match; how many that were.

@@ -32,6 +32,7 @@ HELD: dict[int, str] = {
     47: "it ran longer than it may",
 }
 _ERROR = re.compile(r"\b(?P<system>[A-Z_]+):(?P<code>-?\d+):(?P<text>.*?)(?:\||$)", re.DOTALL)
+_PLACE = re.compile(r"^[A-Z_]*:-?\d+:")
 _BROKEN = re.compile(r"SECMAN:2011|CEDAR:|classad message|end of message|timed out", re.IGNORECASE)
 _HUNG_UP = re.compile(r"^.*ERROR: (SECMAN:20(07|11)|CEDAR):", re.MULTILINE)
 _DENIED = re.compile(r'"DENIED" from server for user (?P<account>[^\s@]+)')
@@ -90,6 +91,12 @@ def why_failed(message: str, collector: str, reachable: bool) -> tuple[str, str]
         "the HTCondor pool did not accept the token: it is over, not meant for this pool, lacks the compute.* scopes, "
         f"or its owner has no account there; log in at the hub again, and if that does not help, {_ADMINS}"
     )
+
+
+def read_warning(said: str) -> list[str]:
+    """What the access point warns of at a submit that it takes, a sentence each."""
+    lines = said.removeprefix("Submit succeeded with warning: ").splitlines()
+    return [found for line in lines if (found := one_line(_PLACE.sub("", line)))]
 
 
 def hung_up(overheard: str) -> bool:

@@ -91,6 +91,8 @@ def test_authority_that_is_not_there(tmp_path: Path) -> None:
         pytest.param("executable = x\n", False, id="no queue"),
         pytest.param("", False, id="empty"),
         pytest.param("# queue\n", False, id="a comment"),
+        pytest.param(f"{JOB}arguments = again\nqueue\n", False, id="several, of which HTCondor's library reads one"),
+        pytest.param("executable = x\nqueue word from (\nqueue\nqueue\n)\n", True, id="a list of that word"),
     ],
 )
 def test_descriptions(tmp_path: Path, text: str, good: bool) -> None:
@@ -149,8 +151,10 @@ def hub_with_pool(condor_pool: RealPool, iam: DemoIAM, tmp_path_factory: pytest.
 @pytest.mark.real
 @pytest.mark.long
 def test_jobs_of_ones_own(hub_with_pool: RealHub, condor_pool: RealPool, tmp_path: Path, description: Path) -> None:
+    description.write_text(f"accounting_group = icsc\n{JOB}")
     status, said = Person(hub_with_pool, tmp_path, "cms-analyst").af("submit", str(description))
     assert status == OK, said
+    assert "You asked to be charged to icsc; the facility's policy charges cms.itcms." in str(said["warnings"])
     jobs = said["jobs"]
     assert isinstance(jobs, list) and len(jobs) == 2 and said["schedd"] == condor_pool.schedd
     cluster = str(jobs[0]).partition(".")[0]
@@ -214,6 +218,34 @@ def test_jobs_have_their_token_brought_first() -> None:
         Hub(session.hub, session.token, session.controller).bring_job_tokens("main")
         assert Controller.asked[-1][0] == "/below/services/af-controller/api/job-tokens", "not at the hub's own port"
         server.shutdown()
+
+
+class SmallHub(BaseHTTPRequestHandler):
+    """Gives a token for a pool whose collector it is itself, as far as taking connections goes."""
+
+    def do_POST(self) -> None:
+        address = f"127.0.0.1:{self.connection.getsockname()[1]}"
+        way = {"pool": "main", "collector": address, "schedd": "schedd@h", "authority": "PEM", "access_token": "a.b.c"}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(way).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("gone", ["job.sh", "input.txt"])
+def test_files_that_are_not_there(tmp_path: Path, description: Path, gone: str) -> None:
+    """Nothing is asked of the pool, which is none."""
+    (tmp_path / gone).unlink()
+    terminal = Terminal({"HOME": str(tmp_path)}, io.StringIO(), io.StringIO())
+    with ThreadingHTTPServer(("127.0.0.1", 0), SmallHub) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        Logins(login_file(terminal.environ)).keep(HubLogin(f"http://127.0.0.1:{server.server_port}/", "t"))
+        status = run(["submit", "--no-token", str(description)], terminal)
+        server.shutdown()
+    assert isinstance(terminal.err, io.StringIO)
+    assert status == NO and f"not in {tmp_path}, or cannot be read: {gone}\n" in terminal.err.getvalue()
 
 
 def test_nobody_is_logged_in(tmp_path: Path, description: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from af_hub.client.command import FAILED, NO, NOT_LOGGED_IN, OK, Terminal, run
+from af_hub.client.command import FAILED, MISTYPED, NO, NOT_LOGGED_IN, OK, Terminal, run
 from af_hub.client.logins import HubLogin, Logins, read_address
 from af_hub.client.whoami import describe_person
 from af_hub.client.wlcg import find_token, place_to_write, read_token, token_places
@@ -307,6 +307,13 @@ def test_mistyped(laptop: Laptop) -> None:
     assert ended.value.code == 2
 
 
+def test_nothing_typed(laptop: Laptop) -> None:
+    status, out, err = laptop.af()
+    assert (status, out) == (MISTYPED, "") and all(
+        name in err for name in ("login", "whoami", "token", "submit", "logout")
+    )
+
+
 def test_a_login_that_is_over_is_not_tried(hub: ScriptedHub, laptop: Laptop) -> None:
     Logins(laptop.logins).keep(HubLogin(hub.url, "old", "ada", time.time() - 1))
     status, _, err = laptop.af("token")
@@ -317,6 +324,14 @@ def test_a_session_needs_no_login(hub: ScriptedHub, laptop: Laptop) -> None:
     laptop.environ |= {"JUPYTERHUB_API_URL": hub.url + "hub/api", "JUPYTERHUB_API_TOKEN": "server-token"}
     assert laptop.af("token", "--file")[0] == OK
     assert {auth for *_, auth, _ in hub.asked} == {"token server-token"} and not laptop.logins.exists()
+
+
+def test_a_session_is_at_the_hub_that_people_know(hub: ScriptedHub, laptop: Laptop) -> None:
+    laptop.environ |= {"JUPYTERHUB_API_URL": hub.url + "hub/api", "JUPYTERHUB_API_TOKEN": "server-token"}
+    assert laptop.af("whoami")[1].startswith(f"ada at {hub.url}")
+    laptop.environ["JUPYTERHUB_PUBLIC_HUB_URL"] = "https://hub.test/af/hub/"
+    assert laptop.af("whoami")[1].startswith("ada at https://hub.test/af/\n")
+    assert json.loads(laptop.af("whoami", "--json")[1])["hub"] == "https://hub.test/af/"
 
 
 def test_what_the_hub_says_cannot_move_the_cursor(hub: ScriptedHub, laptop: Laptop) -> None:

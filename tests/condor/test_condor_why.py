@@ -1,9 +1,11 @@
 """HTCondor's messages and ads, as seen on 23.9, in words."""
 
+import warnings
 from typing import Any
 
 import pytest
 
+from af_hub.condor.operation import being_warned
 from af_hub.condor.why import HELD, TEXT_LENGTH, Ending, held_because, hung_up, read_ending, shorten, why_failed
 
 DENIED = (
@@ -42,6 +44,15 @@ UNSAID = "Failed communication with collector."
 def test_a_failed_call(message: str, reachable: bool, kind: str, words: str) -> None:
     found, sentence = why_failed(message, "cm:1", reachable)
     assert found == kind and words in sentence
+
+
+def test_what_a_submit_warns_of() -> None:
+    with being_warned() as told:
+        for _ in range(2):  # Python shows the second of one place to nobody, unless asked
+            warnings.warn(
+                "Submit succeeded with warning: SCHEDD:0:No \x1b[2Jicsc.\nSCHEDD:3:You ask for much.", stacklevel=1
+            )
+    assert told == ["No [2Jicsc.", "You ask for much."] * 2
 
 
 @pytest.mark.parametrize(
