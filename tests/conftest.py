@@ -4,12 +4,17 @@ The quick tests begin. Then one process takes the whole journey, which would fil
 one takes file after file of the rest, so that what a file or a session starts is started once.
 """
 
+import signal
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import NodeManager
 
 JOURNEY = "tests/journey/"
+
+NodeManager.EXIT_TIMEOUT = 60
+"""Seconds that a process has to end its daemons after Ctrl-C, before pytest-xdist kills it."""
 
 
 def part_of(nodeid: str) -> str:
@@ -38,3 +43,8 @@ class Shares(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     """Ours where files are kept together, as ``make test`` says; xdist's own elsewhere."""
     return Shares(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_keyboard_interrupt() -> None:
+    """One Ctrl-C is enough: pytest-xdist sends its processes another while they end what they started."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
