@@ -1,5 +1,6 @@
 """``facility.yaml``: the one file that decides everything that depends on who somebody is.
 
 Read in this order: units, model, index (which rules speak of whom), text, words, references, load, watch, refusals (what somebody is told),
-accounts, decide, jobs (whose batch jobs get tokens), audit (lines of the log), pages (the hub's, about refusals); explain, check and schema, for administrators.
+accounts, decide, signed (data that the hub's own tokens open), jobs (whose batch jobs get tokens), audit (lines of the log), pages (the
+hub's, about refusals); explain, check and schema, for administrators.
 """
