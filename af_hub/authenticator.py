@@ -22,7 +22,7 @@ from af_hub.iam.endpoint import IAMClient, TokenAnswer
 from af_hub.iam.http import UNSIGNED, forgetful
 from af_hub.iam_settings import IAMSettings
 from af_hub.policy.audit import change_line, decision_line
-from af_hub.policy.decide import Rights, decide
+from af_hub.policy.decide import Rights, decide, facility_groups
 from af_hub.policy.model import Policy
 from af_hub.policy.pages import HANDLERS as PAGES
 from af_hub.policy.refusals import agreement, blocked, name_taken, no_account, unknown_issuer
@@ -383,5 +383,5 @@ class IAMAuthenticator(IAMSettings):
 
     def _model(self, claims: Claims, rights: Rights) -> dict[str, Any]:
         """What JupyterHub learns of somebody. The admin flag is never set: it would open everybody's account."""
-        groups = [*claims.groups, *([ADMINS] if rights.admin else [])]
+        groups = [*facility_groups(self.policy, claims), *([ADMINS] if rights.admin else [])]
         return {"name": claims.username, "admin": False, "groups": groups, "auth_state": None}

@@ -40,6 +40,7 @@ HUB = DemoClient("hub", "s3cret", (), SCOPES)
 class Bench:
     iam: DemoIAM
     authenticator: IAMAuthenticator
+    given: dict[str, str]
 
     async def log_in(self, username: str) -> SimpleNamespace:
         user = self.iam.users[username]
@@ -60,12 +61,10 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         client = IAMClient(Discovery(iam.issuer, iam.discovery), "hub", "s3cret")
         store = Store(tmp_path / "keeper.sqlite", [Fernet(Fernet.generate_key())])
         keeper = TokenKeeper(store, {iam.issuer: client}, lambda _: Purpose("openid profile wlcg.groups"))
+        given = {**nowhere(tmp_path), "AF_PUBLIC_URL": "http://hub.test/", "AF_IAM_DISCOVERY": iam.discovery}
         (tmp_path / "facility.yaml").write_text(FACILITY.read_text() + MORE)
-        policy = PolicyFile(
-            tmp_path / "facility.yaml",
-            {**nowhere(tmp_path), "AF_PUBLIC_URL": "http://hub.test/", "AF_IAM_DISCOVERY": iam.discovery},
-        )
-        yield Bench(iam, IAMAuthenticator(policy_source=policy, keeper=keeper))
+        policy = PolicyFile(tmp_path / "facility.yaml", given)
+        yield Bench(iam, IAMAuthenticator(policy_source=policy, keeper=keeper), given)
 
 
 def browser() -> Any:
@@ -110,6 +109,19 @@ async def test_a_group_of_that_name_makes_no_admin(bench: Bench) -> None:
     bench.join("cms-analyst", "/cms/itcms", ADMINS)
     model = await bench.authenticator.refresh_user(user, browser())
     assert isinstance(model, dict) and model["groups"] == ["/af-admins", "/cms/itcms"]
+
+
+async def test_the_hub_too_knows_groups_by_the_prefix_of_their_issuer(bench: Bench, tmp_path: Path) -> None:
+    text = FACILITY.read_text().replace("groups: [/cms/itcms]", "groups: [/lab/cms/itcms]")
+    prefixed = tmp_path / "prefixed.yaml"
+    prefixed.write_text(
+        text.replace(
+            "    discovery: ${AF_IAM_DISCOVERY}\n", "    discovery: ${AF_IAM_DISCOVERY}\n    groups_prefix: /lab\n"
+        )
+    )
+    bench.authenticator.policy_source = PolicyFile(prefixed, bench.given)
+    model = await bench.authenticator.refresh_user(await bench.log_in("cms-analyst"), browser())
+    assert isinstance(model, dict) and model["groups"] == ["/lab/cms", "/lab/cms/itcms"]
 
 
 async def test_an_agreement_that_is_not_signed_is_named_with_its_place(bench: Bench) -> None:
