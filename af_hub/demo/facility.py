@@ -3,8 +3,10 @@
 Order: who needs an address waits for it. The proxy, the IAM, XRootD, and the keys with the forwarder begin at once; the pool waits for the
 cache's address, the hub for the pool's, the controller for the hub's. The homes of earlier runs stay, everything else is new.
 
-Limits, which :mod:`af_hub.demo.run` prints at the start: one OS user, so that code in one session can read the others; sites are addresses
-of this machine without a firewall; all data but ``/protected`` are read without a token.
+Its sessions are processes too, or pods of a cluster that somebody else runs (:mod:`af_hub.demo.pods`).
+
+Limits, which :mod:`af_hub.demo.run` prints at the start: one OS user, so that code in one session can read the others, unless they are pods;
+sites are addresses of this machine without a firewall; all data but ``/protected`` are read without a token.
 """
 
 import json
@@ -23,6 +25,7 @@ import httpx
 from af_hub.demo.data import make_dataset, protect
 from af_hub.demo.parts import data_folder, images_folder
 from af_hub.demo.people import USERS_FILE, demo_users
+from af_hub.demo.pods import PodSessions
 from af_hub.demo.processes import end_descendants
 from af_hub.errors import Unavailable
 from af_hub.policy.load import load_policy
@@ -52,14 +55,18 @@ class Facility:
         The hub's; any free one when 0.
     address, hostname
         Where sites find central manager, access point, forwarder and cache; all else is for this machine only.
+    origin_address
+        Where the data's origin is found.
     users_file
         The people of the IAM.
     sites
         As in :class:`~af_hub.testing.condor.RealPool`; those of the policy, at addresses of this machine, when None.
-    cache_clients
-        Who may read through the cache, as a pattern of addresses.
+    data_clients
+        Who may connect to cache and origin, as a pattern of addresses.
     token_seconds
         How long access tokens of the IAM live.
+    pods
+        The cluster whose pods the sessions are; then hub and controller are found at ``address`` too. Processes when None.
     """
 
     checkout: Path
@@ -70,8 +77,10 @@ class Facility:
     address: str = "127.0.0.1"
     hostname: str = "localhost"
     sites: Mapping[str, str] | None = None
-    cache_clients: str = "127.0.0.1"
+    origin_address: str = ORIGIN_ADDRESS
+    data_clients: str = "127.0.0.1"
     token_seconds: float = 3600
+    pods: PodSessions | None = None
     daemons: list[Daemon] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
@@ -79,19 +88,25 @@ class Facility:
         self.users = demo_users(self.users_file)
         self.sites = addresses_of_sites(self.facility_file) if self.sites is None else self.sites
         clear(self.folder)
-        self.plan = HubPlan(self.folder / "hub", public_port=self.port, facility=self.facility_file)
+        at = {"address": self.address} if self.pods else {}
+        self.plan = HubPlan(self.folder / "hub", public_port=self.port, facility=self.facility_file, **at)
         programs = xrootd_folder()
-        for_origin, for_cache = prepare_secrets(self.folder / "data-secrets", self.address, ORIGIN_ADDRESS)
+        for_origin, for_cache = prepare_secrets(self.folder / "data-secrets", self.address, self.origin_address)
         self.origin = Origin(
-            programs, self.folder / "origin", data_folder(lambda _: None), ORIGIN_ADDRESS, secrets=for_origin
+            programs,
+            self.folder / "origin",
+            data_folder(lambda _: None),
+            self.origin_address,
+            clients=self.data_clients,
+            secrets=for_origin,
         )
         self.cache = Cache(
             programs,
             self.folder / "cache",
             host=self.address,
-            clients=self.cache_clients,
+            clients=self.data_clients,
             secrets=for_cache,
-            permitted=ORIGIN_ADDRESS,
+            permitted=self.origin_address,
         )
         self.pool: RealPool | None = None
         self.forwarder: dict[str, Any] = {}
@@ -179,6 +194,7 @@ class Facility:
             "AF_CONDOR_CA_FILE": str(self.pool.ca_file),
             "AF_XROOTD_CACHE": self.cache.url,
             "AF_XROOTD_CA_FILE": str(self._data_authority),
+            "AF_REGISTRY": self.pods.registry if self.pods else "",
         }
 
     @property
@@ -273,15 +289,24 @@ class Facility:
     def _start_hub(self) -> None:
         assert self.pool is not None
         extra = self.folder / "hub" / "demo_config.py"
+        extra.write_text(self._hub_configuration())
+        hub = self._begin(hub_daemon(self.plan, self._hub_environ(), extra))
+        hub.wait_until(lambda: self._see_all_alive() and hub_serves(self.plan), HUB_SECONDS)
+
+    def _hub_environ(self) -> dict[str, str]:
+        return self._environ() | (self.pods.environment() if self.pods else {})
+
+    def _hub_configuration(self) -> str:
+        assert self.pool is not None
         dataset = make_dataset(data_folder(lambda _: None))
         datasets = {"dimuon": dataset.urls(self.origin.url), "protected": [self.origin.url + protect(dataset)]}
-        extra.write_text(
-            f"c.LocalAFSpawner.welcome = {str(Path(__file__).with_name('Welcome.ipynb'))!r}\n"
-            f"c.LocalAFSpawner.datasets = {datasets!r}\n"
-            f"c.LocalAFSpawner.tools = {[str(self.pool.prefix / 'usr/bin')]!r}\n"
+        common = (
+            f"c.ChoosingSpawner.welcome = {str(Path(__file__).with_name('Welcome.ipynb'))!r}\n"
+            f"c.ChoosingSpawner.datasets = {datasets!r}\n"
         )
-        hub = self._begin(hub_daemon(self.plan, self._environ(), extra))
-        hub.wait_until(lambda: self._see_all_alive() and hub_serves(self.plan), HUB_SECONDS)
+        if self.pods:
+            return common + self.pods.configuration(self.plan.controller_url)
+        return common + f"c.LocalAFSpawner.tools = {[str(self.pool.prefix / 'usr/bin')]!r}\n"
 
     def _start_controller(self) -> None:
         assert self.pool is not None

@@ -11,11 +11,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 import click
 from _pytest.fixtures import FixtureFunctionDefinition
 from docutils import nodes
+from docutils.parsers.rst import directives
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -342,11 +343,19 @@ class FixtureReference(Reference):
 
 
 class TraitReference(Reference):
-    """The traits that a class, and bases of ours, add to those of JupyterHub and its plugins, with their help."""
+    """The traits that a class, and bases of ours, add to those of JupyterHub and its plugins, with their help.
+
+    The option ``without`` names a base whose traits stand elsewhere.
+    """
+
+    option_spec: ClassVar = {"without": directives.unchanged}
 
     def sections(self, found: Any) -> Iterator[tuple[str, str]]:
         """One section a trait that has a text of its own; a default that we change only is told by the base's."""
-        ours = [one for one in reversed(found.__mro__) if one.__module__.partition(".")[0] == "af_hub"]
+        told = find(self.options["without"]).__mro__ if "without" in self.options else ()
+        ours = [
+            one for one in reversed(found.__mro__) if one.__module__.partition(".")[0] == "af_hub" and one not in told
+        ]
         traits = {name: trait for one in ours for name, trait in own_traits(one).items()}
         for name, trait in sorted(traits.items()):
             if trait.help and not name.startswith("_"):

@@ -234,7 +234,7 @@ async def test_nobody_waits_long_for_a_token_that_is_not_at_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spawner = spawner_of("/cms")
-    monkeypatch.setattr("af_hub.spawner.AT_HAND_SECONDS", 0.01)
+    monkeypatch.setattr("af_hub.spawning.local.AT_HAND_SECONDS", 0.01)
     answer: asyncio.Future[AccessToken] = asyncio.get_running_loop().create_future()
     monkeypatch.setattr(spawner.authenticator, "session_token", lambda _user: answer)
     assert not await spawner._leave_token(tmp_path)

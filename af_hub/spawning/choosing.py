@@ -1,0 +1,251 @@
+"""The choice of a session and what it gets: what the spawners have in common.
+
+Promises: nothing starts that the policy does not give at that moment, whichever way the choice came (form, API, saved last time); a
+link never starts anything; a refusal is a sentence with a reason of a closed set. :mod:`af_hub.session` decides what a choice may
+be and what a session gets; who somebody is and what they may comes from the authenticator; a spawner starts it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2.utils import urlize
+from jupyterhub.spawner import SpawnException
+from jupyterhub.utils import maybe_future, url_path_join
+from traitlets import Dict, Float, Unicode, default
+from traitlets.config import LoggingConfigurable
+
+from af_hub.errors import ChoiceRefused, LoginRequired, PolicyError
+from af_hub.policy.decide import Rights
+from af_hub.policy.jobs import token_pools
+from af_hub.policy.model import Cache, Policy
+from af_hub.session import fragments
+from af_hub.session.authorities import authority_files
+from af_hub.session.fragments import SessionFragment
+from af_hub.session.machine import describe_size, free_now
+from af_hub.session.options import Reason, SessionOptions, check_choice, read_form
+from af_hub.session.xrootd import datasets_fragment, xrootd_fragment
+
+PAGE = jinja2.Environment(
+    loader=jinja2.PackageLoader("af_hub.session", "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+
+
+class SessionRefused(SpawnException):  # type: ignore[misc]
+    """A session that does not begin, or did not come up; pages and progress show the sentence and nothing else."""
+
+    @property
+    def jupyterhub_message(self) -> str:
+        """The sentence; JupyterHub 6.1.1 would put status, class and log line before it."""
+        return str(self.message)
+
+    @property
+    def jupyterhub_html_message(self) -> str:
+        """The same with its links."""
+        return str(urlize(str(self.message)))
+
+
+class ChoosingSpawner(LoggingConfigurable):
+    """The part of a spawner that asks the policy; a spawner of JupyterHub stands behind it in the order of bases.
+
+    What is set as ``c.ChoosingSpawner.NAME`` holds for whichever spawner the hub has.
+    """
+
+    # Of JupyterHub's Spawner.
+    user: Any
+    hub: Any
+    authenticator: Any
+    user_options: Any
+    public_hub_url: Any
+    _log_name: str
+
+    controller_url = Unicode(
+        help="""
+        Where sessions find the controller of Dask clusters; it must end with a slash.
+
+        When unset, the service ``af-controller`` below the hub's public address.
+
+        Example::
+
+            c.ChoosingSpawner.controller_url = "https://hub.example.org/services/af-controller/"
+        """
+    ).tag(config=True)
+
+    @default("controller_url")
+    def _controller_url(self) -> str:
+        base = self.public_hub_url or self.hub.url
+        return str(url_path_join(base.removesuffix("/").removesuffix("/hub"), "services/af-controller/"))
+
+    welcome = Unicode(
+        help="""
+        A notebook that is put into a person's home when it is made, at the first start.
+
+        When unset, homes are empty.
+
+        Example::
+
+            c.ChoosingSpawner.welcome = "/etc/af-hub/Welcome.ipynb"
+        """
+    ).tag(config=True)
+
+    cache = Unicode(
+        help="""
+        The XRootD cache (a name under ``caches`` in ``facility.yaml``) that sessions read through: the one nearest to this machine.
+
+        When unset, the first in the file; when the file has none, sessions read directly.
+
+        Example::
+
+            c.ChoosingSpawner.cache = "cache-lnl"
+        """
+    ).tag(config=True)
+
+    datasets = Dict(
+        help="""
+        Datasets that the facility offers, by name, each a list of ``root://`` addresses. They stand in the variable ``AF_DATASETS``
+        of sessions.
+
+        When unset, none are offered.
+
+        Example::
+
+            c.ChoosingSpawner.datasets = {"dimuon": ["root://eospublic.cern.ch//eos/opendata/cms/dimuon.root"]}
+        """
+    ).tag(config=True)
+
+    first_token_timeout = Float(
+        20,
+        help="""
+        Seconds that a session waits at its start for the first access token. After that it starts without one, and the log of the
+        session says why; the token comes when it can be had.
+
+        Example::
+
+            c.ChoosingSpawner.first_token_timeout = 60
+        """,
+    ).tag(config=True)
+
+    @default("default_url")
+    def _default_url(self) -> str:
+        return "/lab"
+
+    # --- the choice ---------------------------------------------------------------------------------------------------
+
+    async def _rights(self) -> tuple[Rights, Policy]:
+        """What the person may have now, and the policy that says so.
+
+        Raises
+        ------
+        ChoiceRefused
+            When the person's login has ended.
+        """
+        try:
+            decided: tuple[Rights, Policy] = await maybe_future(self.authenticator.rights_of(self.user))
+        except LoginRequired as error:
+            raise ChoiceRefused(str(error), Reason.LOGIN) from error
+        return decided
+
+    async def _checked(self, choice: object) -> tuple[SessionOptions, Rights, Policy]:
+        try:
+            rights, policy = await self._rights()
+            return check_choice(choice, rights, policy), rights, policy
+        except ChoiceRefused as refusal:
+            self._refuse(str(refusal), refusal.reason)
+
+    def _refuse(self, sentence: str, reason: str, status: int = 403) -> NoReturn:
+        raise SessionRefused(
+            sentence, reason=str(reason), status_code=status, log_message=f"{self._log_name}: {sentence}"
+        )
+
+    async def get_options_form(self) -> str:
+        """The choice as HTML, for the middle of JupyterHub's spawn page; a person without any choice gets the refusal."""
+        try:
+            rights, policy = await self._rights()
+            chosen = self._preselected(rights, policy)
+        except ChoiceRefused as refusal:
+            return str(
+                PAGE.from_string('<p class="alert alert-warning">{{ text | urlize }}</p>').render(text=str(refusal))
+            )
+        free = free_now()
+        return str(
+            PAGE.get_template("options_form.html").render(
+                images=[
+                    {"name": name, "title": policy.images[name].title, "description": policy.images[name].description}
+                    for name in rights.images
+                ],
+                sizes=[
+                    {
+                        "name": name,
+                        "title": policy.sizes[name].title,
+                        "description": describe_size(policy.sizes[name]),
+                        "warning": free.lacks(policy.sizes[name]),
+                    }
+                    for name in rights.sizes
+                ],
+                chosen=chosen.choice,
+                free=free.describe(),
+            )
+        )
+
+    def _preselected(self, rights: Rights, policy: Policy) -> SessionOptions:
+        """What was chosen last time, where that is still given, else the first of each."""
+        try:
+            return check_choice(self.user_options, rights, policy)
+        except ChoiceRefused:
+            return check_choice({}, rights, policy)
+
+    async def options_from_form(self, form: Mapping[str, object]) -> dict[str, str]:
+        """The choice of somebody who pressed the button."""
+        try:
+            choice = read_form(form)
+        except ChoiceRefused as refusal:
+            self._refuse(str(refusal), refusal.reason, 400)
+        options, _, _ = await self._checked(choice)
+        return options.choice
+
+    def options_from_query(self, query: Mapping[str, object]) -> NoReturn:
+        """Refuse: with a link, anybody could start a session of their choice with the token of whoever follows it."""
+        self._refuse("A link does not choose for you. Look at the choice below and press Start.", Reason.LINK, 400)
+
+    def apply_user_options(self, _spawner: Any, _options: object) -> None:
+        """Nothing to do here: the choice is checked and used in :meth:`start`, where nothing comes after it."""
+
+    def describe(self, options: SessionOptions, rights: Rights, policy: Policy, folder: str) -> SessionFragment:
+        """All that this session gets, as one fragment."""
+        pool = self._pool_of(rights, policy)
+        cache = self.cache or next(iter(policy.caches), "")
+        if cache and cache not in policy.caches:
+            self._refuse(
+                f"{type(self).__name__}.cache is {cache!r}; facility.yaml has {', '.join(policy.caches)}.",
+                Reason.FACILITY,
+                500,
+            )
+        return fragments.merge(
+            fragments.image_fragment(options.image_name),
+            fragments.token_fragment(folder),
+            fragments.dask_fragment(folder, self.controller_url, rights.sites),
+            *([self._condor_fragment(folder, pool, rights, policy)] if pool else []),
+            *([self._data_fragment(folder, policy.caches[cache])] if cache else []),
+            *([datasets_fragment(self.datasets)] if self.datasets else []),
+        )
+
+    def _data_fragment(self, folder: str, cache: Cache) -> SessionFragment:
+        """The way to data; without its authority when that cannot be read, since much can be done without data."""
+        authorities: dict[str, str] = {}
+        try:
+            authorities = authority_files(Path(cache.ca_file).read_bytes()) if cache.ca_file else {}
+        except (PolicyError, OSError) as error:
+            self.log.error(
+                "no session can trust the cache %s (caches.*.ca_file %s): %s", cache.url, cache.ca_file, error
+            )
+        return xrootd_fragment(folder, cache.url, signpost=True, authorities=authorities)
+
+    def _pool_of(self, rights: Rights, policy: Policy) -> str:
+        """The pool that HTCondor's tools in the session work with; empty where there is none, or more than one."""
+        pools = {policy.sites[site].pool for site in rights.sites}
+        return pools.pop() if rights.condor and len(pools) == 1 else ""
+
+    def _condor_fragment(self, folder: str, pool: str, rights: Rights, policy: Policy) -> SessionFragment:
+        asks = pool in token_pools(policy, rights, self.user.name)
+        return fragments.condor_fragment(folder, policy.pools[pool], asks)
