@@ -42,21 +42,24 @@ class HubPlan:
     ----------
     controller_url
         Where the proxy finds the controller; a port where nothing listens when empty.
+    address
+        Where sessions find hub and controller; people come to the proxy, which is for this machine only.
     """
 
     folder: Path
     public_port: int = 0
     controller_url: str = ""
+    address: str = "127.0.0.1"
     facility: Path = FACILITY
     client_secret: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     controller_token: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
     def __post_init__(self) -> None:
         private_folder(self.folder)
-        held = [hold_port(self.public_port), *(hold_port() for _ in range(3))]
+        held = [hold_port(self.public_port), hold_port(), *(hold_port(host=self.address) for _ in range(2))]
         weakref.finalize(self, close_all, held)
         self.public_port, self.api_port, self.hub_port, controller = (port.getsockname()[1] for port in held)
-        self.controller_url = self.controller_url or f"http://127.0.0.1:{controller}"
+        self.controller_url = self.controller_url or f"http://{self.address}:{controller}"
         keys = self.folder / "crypt_key"
         if not keys.exists():  # what an earlier run sealed must still open
             write_private(keys, secrets.token_hex(32))
@@ -109,7 +112,7 @@ class HubPlan:
             "AF_CRYPT_KEY_FILE": str(self.folder / "crypt_key"),
             "AF_CONTROLLER_URL": self.controller_url,
             "AF_CONTROLLER_TOKEN_FILE": str(self.folder / "controller_token"),
-            "AF_HUB_URL": f"http://127.0.0.1:{self.hub_port}",
+            "AF_HUB_URL": f"http://{self.address}:{self.hub_port}",
             "AF_PROXY_API_URL": f"http://127.0.0.1:{self.api_port}",
             "AF_PROXY_PASSWORD_FILE": str(self.folder / "proxy_password"),
             "AF_PROXY_RULES_FILE": str(self.rules),
