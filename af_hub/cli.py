@@ -287,16 +287,30 @@ def demo_setup(keep_going: bool) -> None:
     help="The hub's port; another free one is taken when it is in use.",
 )
 @click.option("--ready-fd", type=int, help="For programs: a descriptor that gets one line of JSON with addresses.")
+@click.option(
+    "--pods",
+    "pods_file",
+    type=click.Path(path_type=Path),
+    help="For programs: a file that tells of the cluster whose pods the sessions shall be.",
+)
 @with_parent_option
 @facility_option
 @users_option
 def demo(
-    folder: Path, port: int, ready_fd: int | None, with_parent: bool, facility_file: Path, users_file: Path
+    folder: Path,
+    port: int,
+    ready_fd: int | None,
+    pods_file: Path | None,
+    with_parent: bool,
+    facility_file: Path,
+    users_file: Path,
 ) -> None:
     """Run the facility on this machine. Ctrl-C ends it. It has the sites of the policy and the people of the users file."""
+    from af_hub.demo.pods import PodSessions
     from af_hub.demo.run import run
 
-    run(CHECKOUT, folder, port, ready_fd, with_parent, facility_file.absolute(), users_file.absolute())
+    pods = PodSessions.read(pods_file) if pods_file else None
+    run(CHECKOUT, folder, port, ready_fd, with_parent, facility_file.absolute(), users_file.absolute(), pods)
 
 
 @main.command("demo-check")

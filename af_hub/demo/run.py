@@ -23,6 +23,7 @@ from rich.console import Console
 from af_hub.demo.facility import Facility
 from af_hub.demo.machine import full_disk
 from af_hub.demo.people import USERS_FILE
+from af_hub.demo.pods import PodSessions
 from af_hub.demo.processes import be_guarded
 from af_hub.demo.revival import Revival
 from af_hub.demo.site import FACTS
@@ -85,6 +86,7 @@ def run(
     with_parent: bool = False,
     facility_file: Path = FACILITY,
     users_file: Path = USERS_FILE,
+    pods: PodSessions | None = None,
 ) -> None:
     """The demo until somebody ends it: Ctrl-C, SIGTERM, the terminal's end, and the end of our parent when ``with_parent``.
 
@@ -102,7 +104,8 @@ def run(
     # SIGINT too: a shell starts what it puts in the background with SIGINT ignored, and Python leaves it so.
     _on_ending_signals(_as_interrupt)
     with saying_what_to_change(place.folder):
-        facility = Facility(checkout, place.folder, port_or_free(port), facility_file, users_file)
+        in_pods = pods.facility() if pods else {}
+        facility = Facility(checkout, place.folder, port_or_free(port), facility_file, users_file, **in_pods)
     began = time.monotonic()
     try:
         with saying_what_to_change(place.folder):
@@ -165,8 +168,13 @@ def describe(console: Console, facility: Facility, seconds: float) -> None:
     )
     for user in facility.users:
         console.print(f"  [bold]{user['username']:<16}[/]{' '.join(user['groups']):<20}{user['about']}")
+    sessions = (
+        "sessions are pods, which a real Kubernetes keeps apart; everything else runs as one user"
+        if facility.pods
+        else "everything runs as your own user, so code in one session can read the others'"
+    )
     console.print(
-        "\nLimits of this demo: everything runs as your own user, so code in one session can read the others';\n"
+        f"\nLimits of this demo: {sessions};\n"
         f"the sites ({', '.join(facility.sites or ())}) are addresses of this machine without a firewall; all data but those in /protected are read without a token.\n"
         f"Files and logs: {facility.folder}\n\n[bold]Ctrl-C[/] ends all of it."
     )
