@@ -8,6 +8,7 @@
     ├── Refused                 the policy does not give this person that right
     │   ├── ChoiceRefused       ... not the session that was chosen
     │   └── EndpointRefused     ... not that endpoint of a Dask cluster, or no login at the forwarder
+    ├── ImageRefused            a container image cannot be had, or not be used here
     ├── FragmentConflict        two parts of a session want one place
     ├── LoginRequired           the IAM ended this login; only the person can begin a new one
     ├── TokenRejected           a token is not what its issuer would have signed for us
@@ -70,6 +71,14 @@ class IAMRefused(Unavailable):
 
 class ChoiceRefused(Refused):
     """This person may not have the session that was chosen; ``reason`` is one of a closed set, for metrics."""
+
+    def __init__(self, sentence: str, reason: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class ImageRefused(AFError):
+    """A container image cannot be had, or not be used here; ``reason`` is one of :class:`af_hub.registry.reasons.ImageReason`."""
 
     def __init__(self, sentence: str, reason: str) -> None:
         super().__init__(sentence)

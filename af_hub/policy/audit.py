@@ -67,6 +67,7 @@ def _held(rights: Rights) -> list[str]:
         "login",
         *(["admin"] if rights.admin else []),
         *(f"{kind} {name}" for kind, names in listed for name in names),
+        *(f"own image {pattern}" for pattern in rights.own_images),
         *([f"account {rights.condor.account} charged to {rights.condor.accounting_group}"] if rights.condor else []),
         *([f"limits {rights.limits}"] if rights.limits else []),
     ]

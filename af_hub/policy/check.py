@@ -7,7 +7,7 @@ means: an override that is over, a size that nobody gets, a login without anythi
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from af_hub.errors import PolicyError
+from af_hub.errors import ImageRefused, PolicyError
 from af_hub.iam.scopes import holds, readable_paths
 from af_hub.policy.accounts import may_be_account
 from af_hub.policy.explain import NOT_IN_FORCE, count
@@ -15,6 +15,8 @@ from af_hub.policy.load import examine
 from af_hub.policy.model import CondorToken, Override, Policy, Rule, StorageToken, Tokens
 from af_hub.policy.signed import strangers
 from af_hub.policy.text import Mistake, Place
+from af_hub.registry.patterns import opens_all_of_anybody, registry_of
+from af_hub.registry.reference import Reference, read_reference
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ def doubts(policy: Policy, now: float) -> Iterator[Mistake]:
     for place, rule in gifts:
         yield from _of_one(place, rule)
     yield from _passing_accounts(policy)
+    yield from _volumes_in_one_place(policy)
+    yield from _containers(policy)
+    yield from _registries(policy, gifts)
     yield from _signed_in_clear(policy)
     yield from _too_much_for_jobs(policy)
     yield from _closed_data(policy)
@@ -98,7 +103,7 @@ def _over(policy: Policy, now: float) -> Iterator[Mistake]:
 
 
 def _unused(policy: Policy, rules: list[Rule]) -> Iterator[Mistake]:
-    for kind in ("images", "sizes", "sites"):
+    for kind in ("images", "sizes", "sites", "volumes"):
         given = {name for rule in rules for name in getattr(rule, kind)}
         for name in getattr(policy, kind):
             if name not in given:
@@ -114,8 +119,9 @@ def _unused(policy: Policy, rules: list[Rule]) -> Iterator[Mistake]:
 
 
 def _of_one(place: Place, rule: Rule) -> Iterator[Mistake]:
-    if rule.login and not (rule.images and rule.sizes):
-        lacking = "images" if not rule.images else "sizes"
+    images = rule.images or rule.own_images
+    if rule.login and not (images and rule.sizes):
+        lacking = "images" if not images else "sizes"
         sentence = f"it lets people in and gives no {lacking}; whom no other rule gives any cannot start a session"
         yield Mistake(place, sentence)
     if rule.sites and not (rule.condor and rule.limits):
@@ -139,6 +145,55 @@ def _passing_accounts(policy: Policy) -> Iterator[Mistake]:
                 f"no rule gives the account {override.condor.account!r}: when this ends, nobody can change the jobs that have it; "
                 "give the account that a rule gives these people, if there is one",
             )
+
+
+def _volumes_in_one_place(policy: Policy) -> Iterator[Mistake]:
+    """What keeps people from a session who have both of two volumes, or the one that is inside another."""
+    first: dict[str, str] = {}
+    for name, volume in policy.volumes.items():
+        if (other := first.setdefault(volume.path, name)) != name:
+            sentence = f"found `{volume.path}` as in volumes.{other}: whom rules give both, has no session; is nobody in the groups of both?"
+            yield Mistake(("volumes", name, "path"), sentence)
+    for name, volume in policy.volumes.items():
+        around = [one for one in policy.volumes.values() if volume.path.startswith(f"{one.path}/") and one.read_only]
+        for outer in around:
+            sentence = f"it is inside `{outer.path}`, where nothing can be made: it needs an empty folder there, or a path of its own"
+            yield Mistake(("volumes", name, "path"), sentence)
+
+
+def _containers(policy: Policy) -> Iterator[Mistake]:
+    """Names of container images that no pod could be started from."""
+    for name, image in policy.images.items():
+        try:
+            if image.container:
+                read_reference(image.container)
+        except ImageRefused as wrong:
+            yield Mistake(("images", name, "container"), f"no pod can have it: {wrong}")
+
+
+def _registries(policy: Policy, gifts: list[tuple[Place, Rule]]) -> Iterator[Mistake]:
+    """Registries that nobody asks, passwords in the clear, and patterns that open what anybody makes."""
+    asked = {one.registry for image in policy.images.values() for one in _reference(image.container)}
+    for place, rule in gifts:
+        for index, pattern in enumerate(rule.own_images):
+            asked.add(registry_of(pattern))
+            if opens_all_of_anybody(pattern):
+                sentence = f"found {pattern!r:.80}: anybody can put an image into that registry, and this opens all of them; is it meant?"
+                yield Mistake((*place, "own_images", index), sentence)
+    for host, registry in policy.registries.items():
+        if host not in asked:
+            sentence = "no image of `images` and no pattern of `own_images` is about it; take it out, or look at how it is written there"
+            yield Mistake(("registries", host), sentence)
+        if registry.credentials_file and (registry.address or "").startswith("http:"):
+            sentence = "found an address without TLS: whoever is between reads the password of `credentials_file`"
+            yield Mistake(("registries", host, "address"), sentence)
+
+
+def _reference(container: str) -> list[Reference]:
+    try:
+        return [read_reference(container)] if container else []
+    except ImageRefused:
+        return []
 
 
 def _signed_in_clear(policy: Policy) -> Iterator[Mistake]:

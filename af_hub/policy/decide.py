@@ -27,8 +27,10 @@ class Rights:
     ----------
     refusal
         Why there is no login, in a sentence fit for that person; empty when ``login``.
-    images, sizes, sites
+    images, sizes, sites, volumes
         Names in the order of the policy's rules.
+    own_images
+        Patterns of images that may be typed (:mod:`af_hub.registry.patterns`).
     because
         For each right that was given, the names of the rules and overrides that gave it.
     """
@@ -39,6 +41,8 @@ class Rights:
     images: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    own_images: tuple[str, ...] = ()
     condor: CondorRights | None = None
     limits: Limits | None = None
     because: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -58,13 +62,16 @@ def decide(policy: Policy, claims: Claims, now: float) -> Rights:
         return Rights(login=False, refusal=no_login(policy, claims, facility_groups(policy, claims), speaking, now))
     condor = next((rule for rule in rules if rule.condor), None)
     limits = next((rule for rule in rules if rule.limits), None)
-    images, sizes, sites = (_givers(rules, kind) for kind in ("images", "sizes", "sites"))
+    images, sizes, sites, volumes = (_givers(rules, kind) for kind in ("images", "sizes", "sites", "volumes"))
+    own_images = _givers(rules, "own_images")
     because = {
         "login": tuple(rule.name for rule in rules if rule.login),
         "admin": tuple(rule.name for rule in rules if rule.admin),
         **{f"image {name}": tuple(givers) for name, givers in images.items()},
         **{f"size {name}": tuple(givers) for name, givers in sizes.items()},
         **{f"site {name}": tuple(givers) for name, givers in sites.items()},
+        **{f"volume {name}": tuple(givers) for name, givers in volumes.items()},
+        **{f"own image {pattern}": tuple(givers) for pattern, givers in own_images.items()},
         "condor": (condor.name,) if condor else (),
         "limits": (limits.name,) if limits else (),
     }
@@ -74,6 +81,8 @@ def decide(policy: Policy, claims: Claims, now: float) -> Rights:
         images=tuple(images),
         sizes=tuple(sizes),
         sites=tuple(sites),
+        volumes=tuple(volumes),
+        own_images=tuple(own_images),
         condor=_usable(condor_rights(condor, claims.username)) if condor else None,
         limits=limits.limits if limits else None,
         because={right: names for right, names in because.items() if names},
@@ -94,6 +103,21 @@ def next_change(policy: Policy, now: float) -> float:
     """When the next override begins or ends (Unix seconds); infinity when none does."""
     instants = (edge.timestamp() for one in policy.overrides for edge in (one.begins, one.until) if edge)
     return min((instant for instant in instants if instant > now), default=math.inf)
+
+
+def volumes_in_conflict(policy: Policy, rights: Rights) -> str:
+    """Why these volumes cannot be in one session, in a sentence that says which rules gave them; empty when they can."""
+    first: dict[str, str] = {}
+    for name in rights.volumes:
+        path = policy.volumes[name].path
+        other = first.setdefault(path, name)
+        if other != name:
+            one, two = (f"`{which}` (rule: {', '.join(rights.because[f'volume {which}'])})" for which in (other, name))
+            return (
+                f"Two volumes want to be at {path}: {one} and {two}. One of them needs another path in facility.yaml; "
+                f"ask {policy.facility.contact}."
+            )
+    return ""
 
 
 def facility_groups(policy: Policy, claims: Claims) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from af_hub.iam.claims import Claims
-from af_hub.policy.decide import Rights, facility_groups, left_out
+from af_hub.policy.decide import Rights, facility_groups, left_out, volumes_in_conflict
 from af_hub.policy.index import begins
 from af_hub.policy.model import Override, Policy
 from af_hub.policy.units import describe_bytes, describe_seconds
@@ -56,6 +56,13 @@ def _lines(policy: Policy, claims: Claims, rights: Rights, source: str, now: flo
             yield f"{kind}s: none"
         for name in names:
             yield line(kind, f"{name} ({_title(policy, kind, name)})", rights.because[f"{kind} {name}"])
+    for pattern in rights.own_images:
+        yield line("own image", pattern, rights.because[f"own image {pattern}"])
+    for name in rights.volumes:
+        volume = policy.volumes[name]
+        yield line("volume", f"{name} ({volume.title}) at {volume.path}", rights.because[f"volume {name}"])
+    if conflict := volumes_in_conflict(policy, rights):
+        yield f"  where sessions are pods, none starts: {conflict}"
     if rights.condor:
         yield line("HTCondor account", rights.condor.account, rights.because["condor"])
         yield line("accounting group", rights.condor.accounting_group, rights.because["condor"])

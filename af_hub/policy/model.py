@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -31,6 +32,8 @@ from af_hub.policy.units import (
     read_quota,
     read_seconds,
 )
+from af_hub.registry.patterns import registry_of
+from af_hub.registry.reference import REGISTRY
 
 NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
 GROUP = r"^/[^\s/]+(/[^\s/]+)*$"
@@ -42,9 +45,26 @@ USER = r"^[a-z][a-z0-9_.-]{0,62}$"
 PAGE = r"^(https?://[^\s/]+|\$\{.*)"
 HELP = r"^(https?://[^\s/]+.*/|\$\{.*)?$"
 FOLDER = r"^(/[A-Za-z0-9_~+@:-][A-Za-z0-9_.~+@:-]*)+$"
+LABEL = r"^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$"
+MOUNT = r"^(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+$"
+HOST_PATH = r"^((/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+|\$\{.*)?$"
+CLAIM = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\$\{.*)?$"
+STORAGE_CLASS = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$"
+REPOSITORY = r"^[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)+$"
 # No hyphen: HTCondor's settings are called after the group, and a negotiator that reads one in a setting's name ends.
 CHARGED = r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$"
+REGISTRY_HOST = rf"^{REGISTRY}$"
+ADDRESS = r"^(https?://[^\s/?#@]+/?|\$\{.*)?$"
+VERSION = r"^[0-9]+(\.[0-9]+){0,2}$"
+_K8S_WORD = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+RESOURCE = rf"^([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_K8S_WORD}$"
+NODE_VALUE = rf"^({_K8S_WORD})?$"
 PATTERNS = {
+    REGISTRY_HOST: "a registry as names of images begin with it: a host in small letters, and a port if need be; write it as in `registry.example.org`",
+    ADDRESS: "the address of a registry without a path, or nothing; write it as in `https://registry.example.org`",
+    VERSION: 'a version in quotes; write it as in `"4.0"`',
+    RESOURCE: "a name as Kubernetes has it; write it as in `nvidia.com/gpu`",
+    NODE_VALUE: "the value of a label as Kubernetes has it: letters, digits, `_`, `.`, `-`, 63 at most; put numbers in quotes",
     NAME: "a name: a letter, then letters, digits, `_`, `.`, `-`, 63 at most; rename it",
     GROUP: "the path of a group; write it with a slash in front and none behind, as in `/cms/itcms`",
     PREFIX: "the path of a group, or nothing; write it with a slash in front and none behind, as in `/cms`",
@@ -55,6 +75,13 @@ PATTERNS = {
     HELP: "the address of a web page with a slash behind, or nothing; write it as in `https://hub.example.org/`",
     CHARGED: "small words of letters, digits and `_` with dots between (HTCondor's settings have no hyphens); write it as in `cms.itcms`",
     FOLDER: "the path of a folder, with a slash in front and none behind, and no part that begins with a dot; write it as in `/protected`",
+    LABEL: "a name of small letters, digits and `-`, a letter first, 50 at most (pods have no other); rename it",
+    MOUNT: "the path of a folder: letters, digits, `_`, `.`, `-`, with a slash in front and none behind, and no part that begins with a dot; "
+    "write it as in `/shared/cms`",
+    HOST_PATH: "the path of a folder of the nodes, or nothing; write it as in `/cvmfs`",
+    CLAIM: "the name of a PersistentVolumeClaim, or nothing; write it as in `cvmfs`",
+    STORAGE_CLASS: "the name of a StorageClass, or nothing; write it as in `local-path`",
+    REPOSITORY: "the whole name of a CVMFS repository; write it as in `cms.cern.ch`",
     PAGE: "the address of a web page; write it as in `https://iam.example.org/aup`",
 }
 """What a text must look like, and how a person is told."""
@@ -69,13 +96,30 @@ Scope = Annotated[str, Field(pattern=SCOPE)]
 User = Annotated[str, Field(pattern=USER)]
 AccountingGroupName = Annotated[str, Field(pattern=CHARGED)]
 DataPath = Annotated[str, Field(pattern=FOLDER)]
+VolumeName = Annotated[str, Field(pattern=LABEL)]
+Repository = Annotated[str, Field(pattern=REPOSITORY)]
+RegistryHost = Annotated[str, Field(pattern=REGISTRY_HOST)]
+Resource = Annotated[str, Field(pattern=RESOURCE)]
+NodeValue = Annotated[str, Field(pattern=NODE_VALUE)]
+Amount = Annotated[int, Field(gt=0, strict=True)]
 Way = Literal["refresh", "exchange", "hub"]
+
+
+def _of_one_registry(found: str) -> str:
+    registry_of(found)
+    return found
+
+
+ImagePattern = Annotated[str, AfterValidator(_of_one_registry)]
 
 OWN_ISSUER = "hub/api/af/issuer"
 """Of tokens that the hub signs itself; below the hub's address."""
 
 MOST_SECONDS = 86400
 """That a token may live which the hub signs (WLCG token profile 1.0 wants less)."""
+
+OWN_FOLDERS = re.compile(r"/(bin|boot|cvmfs|dev|etc|home|lib[0-9]*|proc|root|run|sbin|sys|usr|var)(?=/|\Z)|/opt\Z")
+"""Folders that are the session's own or its image's, where a volume would hide something; below `/opt` there is room."""
 
 ACCOUNT_TEMPLATE = re.compile(r"(?:[a-z][a-z0-9_-]*)?(?:\{username\})?[a-z0-9_-]*\Z")
 ACCOUNTING_GROUP = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*\Z")
@@ -268,8 +312,14 @@ class Rule(Part):
     login: bool = Field(False, description="May log in. Without a rule that says so, the others give nothing.")
     admin: bool = Field(False, description="Is an administrator of the hub, by role.")
     images: list[Name] = Field([], description="Names from `images`.")
+    own_images: list[ImagePattern] = Field(
+        [],
+        description="Which images people may type beside those, where sessions are pods: regular expressions, each for one registry, as in "
+        "`registry\\.example\\.org/cms/.*`, which must match the whole name in full (`registry/path:tag`, `registry/path@sha256:…`).",
+    )
     sizes: list[Name] = Field([], description="Names from `sizes`.")
     sites: list[Name] = Field([], description="Names from `sites`, where Dask clusters may run.")
+    volumes: list[VolumeName] = Field([], description="Names from `volumes`; where sessions are pods.")
     condor: Condor | None = Field(None, description="The HTCondor account; without one there are no Dask clusters.")
     limits: Limits | None = Field(None, description="How much; without limits there are no Dask clusters.")
 
@@ -341,12 +391,140 @@ class Image(Part):
     )
 
 
+class Toleration(Part):
+    """A taint of nodes that a pod does not mind, as Kubernetes writes it."""
+
+    key: Resource | None = Field(None, description="The taint's key; every taint, with `operator: Exists`, without it.")
+    operator: Literal["Equal", "Exists"] = Field("Equal", description="`Exists` where the value does not matter.")
+    value: NodeValue = Field("", description="The taint's value.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        None, description="The taint's effect; every effect without it."
+    )
+
+    @model_validator(mode="after")
+    def _a_taint(self) -> Self:
+        if self.operator == "Exists" and self.value:
+            raise ValueError(
+                f"found the value {self.value!r:.80} beside `operator: Exists`, for which none counts; take one out"
+            )
+        if self.operator == "Equal" and not self.key:
+            raise ValueError("found no key, wanted one; add `key: ...`, or `operator: Exists` for every taint")
+        return self
+
+
 class Size(Part):
     """How much a session gets."""
 
     title: str = Field(description="What people read on the spawn page.")
     cpus: float = Field(gt=0, allow_inf_nan=False, description="Cores.")
     memory: Bytes = Field(description="As in `2 GiB`.")
+    resources: dict[Resource, Amount] = Field(
+        {}, description="What else a pod gets, by the name that its nodes give it, as in `nvidia.com/gpu: 1`."
+    )
+    node_selector: dict[Resource, NodeValue] = Field(
+        {}, description="Labels that a pod's node must have; with taints on such nodes, `tolerations` too."
+    )
+    tolerations: list[Toleration] = Field([], description="Taints of nodes that a pod does not mind.")
+
+
+class Volume(Part):
+    """Storage in the session of those whose rules name it, where sessions are pods. It needs `claim` or `scratch`."""
+
+    title: str = Field(description="What people read.")
+    path: str = Field(pattern=MOUNT, description="Where it is in the session, as in `/shared/cms`.")
+    claim: str = Field(
+        "",
+        pattern=CLAIM,
+        description="A PersistentVolumeClaim in the namespace of the sessions: the same files for all who have it, and they stay.",
+    )
+    scratch: Bytes | None = Field(
+        None, description="This much space, empty at the start of each session and gone at its end, as in `20 GiB`."
+    )
+    storage_class: str = Field(
+        "",
+        pattern=STORAGE_CLASS,
+        description="Where `scratch` comes from: a volume of this StorageClass for each session; the node's own disk when empty.",
+    )
+    read_only: bool = Field(False, description="Nobody writes to it from a session; for `claim`.")
+
+    @field_validator("path")
+    @classmethod
+    def _hides_nothing(cls, found: str) -> str:
+        if own := OWN_FOLDERS.match(found):
+            raise ValueError(
+                f"found {found!r:.80}, wanted a folder of its own, since `{own[0]}` is the session's or its image's; write it as in `/shared/cms`"
+            )
+        return found
+
+    @model_validator(mode="after")
+    def _claim_or_scratch(self) -> Self:
+        if bool(self.claim) == bool(self.scratch):
+            raise ValueError(
+                f"found {'both `claim` and `scratch`' if self.claim else 'neither `claim` nor `scratch`'}, wanted one of them; "
+                + ("take one out" if self.claim else "add `claim: NAME` for files that stay, or `scratch: 20 GiB`")
+            )
+        for key in ("storage_class", "read_only"):
+            if getattr(self, key) and bool(self.scratch) is not (key == "storage_class"):
+                kind = "scratch" if self.scratch else "claim"
+                raise ValueError(f"found `{key}` beside `{kind}`, for which it means nothing; take it out")
+        return self
+
+
+class CVMFS(Part):
+    """CernVM-FS, at `/cvmfs` of every session that is a pod, read-only. Where sessions are plain processes, they have what the machine has."""
+
+    claim: str = Field(
+        "",
+        pattern=CLAIM,
+        description="A PersistentVolumeClaim in the namespace of the sessions: of the CSI driver, or of an administrator's volume that is a "
+        "path of the nodes.",
+    )
+    host_path: str = Field(
+        "",
+        pattern=HOST_PATH,
+        description="A folder of the nodes, as in `/cvmfs`, without a claim. Only a namespace whose Pod Security allows `hostPath` takes such "
+        "sessions; `restricted` and `baseline` do not.",
+    )
+    repositories: list[Repository] = Field(
+        [], description="Those that people are told about when they do not work, as in `cms.cern.ch`."
+    )
+
+    @model_validator(mode="after")
+    def _claim_or_path(self) -> Self:
+        if self.claim and self.host_path:
+            raise ValueError("found both `claim` and `host_path`, wanted one of them; take one out")
+        return self
+
+
+class Registry(Part):
+    """How the hub asks a registry about images. Without an entry: at its own name, with https, as anybody."""
+
+    address: str | None = Field(
+        None,
+        pattern=ADDRESS,
+        description="Where it answers, when that is not `https://` and its own name; as in `http://10.0.0.7:5000`. When it is there and "
+        "empty, the registry is not asked: its images start unproven.",
+    )
+    ca_file: str = Field("", description="The authority behind its TLS certificate; the machine's own when empty.")
+    credentials_file: str = Field(
+        "",
+        description="File with `user:password` in one line, mode 0600, for a private registry; nobody's name when empty. Nodes need "
+        "credentials of their own to pull.",
+    )
+
+
+class Sessions(Part):
+    """What holds for the images of all sessions that are pods."""
+
+    unnumbered_user: Literal["set", "refuse"] = Field(
+        "set",
+        description="What to do with an image whose user is root, a name, or not said: `set` lets it run as uid 1000, `refuse` does not start it.",
+    )
+    minimum_jupyterhub: str = Field(
+        "4.0",
+        pattern=VERSION,
+        description="The oldest JupyterHub that an image may have, by its label `org.af-hub.jupyterhub`; an image without that label starts.",
+    )
 
 
 class Pool(Part):
@@ -406,9 +584,17 @@ class Policy(Part):
     )
     images: dict[Name, Image] = Field(description="What sessions and jobs run in.")
     sizes: dict[Name, Size] = Field(description="How much a session gets.")
+    registries: dict[RegistryHost, Registry] = Field(
+        {}, description="How registries of images are asked, by the host in the names of their images."
+    )
+    sessions: Sessions = Field(
+        default_factory=lambda: Sessions.model_validate({}), description="What holds for the images of all pods."
+    )
     pools: dict[Name, Pool] = Field({}, description="HTCondor pools.")
     sites: dict[Name, Site] = Field({}, description="Where Dask clusters can run.")
     caches: dict[Name, Cache] = Field({}, description="XRootD caches.")
+    volumes: dict[VolumeName, Volume] = Field({}, description="Storage of sessions beside their homes.")
+    cvmfs: CVMFS = Field(default_factory=lambda: CVMFS.model_validate({}), description="Software from CVMFS.")
 
     @cached_property
     def index(self) -> Index:

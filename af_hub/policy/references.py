@@ -21,7 +21,7 @@ def wrong_references(values: dict[Any, Any]) -> Iterator[Mistake]:
     gifts = [*_entries(values, "overrides"), *_entries(values, "rules")]
     issuers = _entries(values, "issuers")
     for place, gift in gifts:
-        for kind in ("images", "sizes", "sites"):
+        for kind in ("images", "sizes", "sites", "volumes"):
             for index, name in enumerate(_list(_get(gift, kind))):
                 yield from _unknown((*place, kind, index), name, values, kind)
     for name, site in _get_parts(values, "sites"):
@@ -37,6 +37,7 @@ def wrong_references(values: dict[Any, Any]) -> Iterator[Mistake]:
     yield from _families(values)
     yield from _shares(values)
     yield from _signed(values, issuers)
+    yield from _one_path(values, gifts)
 
 
 def _unknown(place: Place, name: object, values: dict[Any, Any], kind: str) -> Iterator[Mistake]:
@@ -122,6 +123,21 @@ def _charged(values: dict[Any, Any], gifts: Parts) -> Iterator[Mistake]:
         found = _get(_get(gift, "condor"), "accounting_group")
         if isinstance(found, str):
             yield from _unknown((*place, "condor", "accounting_group"), found, values, "accounting_groups")
+
+
+def _one_path(values: dict[Any, Any], gifts: Parts) -> Iterator[Mistake]:
+    """A rule must not give two volumes that want one path: nobody of its people could start a session."""
+    volumes = dict(_get_parts(values, "volumes"))
+    for place, gift in gifts:
+        first: dict[str, str] = {}
+        for index, name in enumerate(_list(_get(gift, "volumes"))):
+            path = _get(volumes.get(name), "path") if isinstance(name, str) else None
+            if isinstance(path, str) and first.setdefault(path, name) != name:
+                yield Mistake(
+                    (*place, "volumes", index),
+                    f"found {describe_found(name)} beside {describe_found(first[path])}, both at {describe_found(path)}, wanted a path for "
+                    "each; give one of them another path, or take it out",
+                )
 
 
 def _families(values: dict[Any, Any]) -> Iterator[Mistake]:

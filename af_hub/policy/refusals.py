@@ -114,6 +114,72 @@ PAGES = {
         "Choose one of those that the sentence says are open to you, or ask for a group that has it.",
         "`rules[].images`, `sizes` and `sites` in facility.yaml; `af-hub explain USER` lists what the person has and from which rule.",
     ),
+    "image-name": Page(
+        "This is no name of an image",
+        "… is no name of an image: found …, wanted …",
+        "The name of a container image is a registry, a path in it, and a tag or a digest, as in registry.example.org/group/image:tag. Without "
+        "a tag it means the one called latest; without a registry, docker.io.",
+        "Copy the name from the registry's page, without https:// in front and without spaces or line breaks. All letters but those of "
+        "the tag are small.",
+        "The grammar is that of the distribution project. Names under `images` in facility.yaml are read in the same way; `af-hub check policy` "
+        "doubts one that is none.",
+    ),
+    "image-not-allowed": Page(
+        "This image is not among those that you may type",
+        "The image … is not one of those that you may type; those are: …",
+        "Whoever chooses the image chooses what runs with your rights and your token. So the facility says for each group which images may be "
+        "typed, by pattern, and the whole name in full is compared: registry, path, tag or digest.",
+        "Choose an image of the list, or one that fits a pattern in the sentence. If your group keeps its images elsewhere, write to the "
+        "address in it.",
+        "`rules[].own_images` in facility.yaml; `af-hub explain USER` lists the patterns that somebody has and from which rule.",
+    ),
+    "image-missing": Page(
+        "The registry does not have this image",
+        "… is not there: … has no such image, or shows it to others only",
+        "The facility asked the registry before it started anything, and the registry knows no image of this name and tag. Many registries "
+        "say the same of private images to whoever may not see them.",
+        "Look at the registry's page whether name and tag are written so, and whether the image has been pushed. If it is private, make it "
+        "public, or write to the address in the sentence.",
+        "The hub asks as anybody, or with `registries.HOST.credentials_file` of facility.yaml.",
+    ),
+    "image-unreadable": Page(
+        "The registry does not show this image to the facility",
+        "… does not show … to this facility",
+        "The image may be there, but the registry wants a login that the facility does not have, or does not take the one that it has.",
+        "Make the image public, or write to the address in the sentence.",
+        "`registries.HOST.credentials_file` of facility.yaml names a file with user:password, mode 0600, for the hub. The nodes that pull "
+        "need credentials of their own.",
+    ),
+    "registry-away": Page(
+        "The registry of the image does not answer",
+        "… does not answer …",
+        "The facility asks the registry about an image before it starts a session. It got no answer, or none that can be understood. An image of "
+        "the list starts all the same for as long as the facility remembers what the registry last said of it.",
+        "Try again in some minutes, or choose another image.",
+        "The log of the hub says what happened. `registries.HOST.address` and `ca_file` of facility.yaml say how a registry is asked.",
+    ),
+    "image-platform": Page(
+        "This image is for other computers",
+        "… is for …, and sessions here run on …",
+        "A container image is built for a kind of processor and operating system. This one has nothing for those of the facility.",
+        "Build it for the platform in the sentence (`docker build --platform …`, `buildah build --platform …`), or choose another.",
+        "A list of images for several platforms is taken when one of them fits.",
+    ),
+    "image-old": Page(
+        "The JupyterHub in this image is too old",
+        "… has JupyterHub …; sessions here need … or newer",
+        "An image brings its own single-user server, which talks to the hub. The image says that its version is older than this facility takes.",
+        "Take a newer version of the image, or build it with a newer `jupyterhub`.",
+        "The image's label `org.af-hub.jupyterhub` is compared with `sessions.minimum_jupyterhub` in facility.yaml. Images without the label start.",
+    ),
+    "image-user": Page(
+        "This image does not say a number for its user",
+        "… runs as …, and sessions here need the number of a user that is not root",
+        "Nobody is root in a session. The image says root, the name of a user, or nothing, and the facility was told not to put another in "
+        "its place, since an image may not work as somebody else.",
+        "Build it with a number, as in `USER 1000`, or choose another.",
+        "`sessions.unnumbered_user` in facility.yaml: `refuse` is in force, `set` lets such images run as uid 1000.",
+    ),
     "limit": Page(
         "This is more than your limit",
         "… but your limit is …",
@@ -213,6 +279,11 @@ def no_clusters(policy: Policy) -> str:
         f"Your groups give you no Dask clusters; {groups} have them. Ask {policy.facility.contact} for such a group."
         + link(policy, "no-clusters")
     )
+
+
+def image_refused(policy: Policy, sentence: str, reason: str) -> str:
+    """The sentence about an image, with whom to ask and where more stands; ``reason`` is one of :class:`~af_hub.registry.reasons.ImageReason`."""
+    return f"{sentence} If you need it, ask {policy.facility.contact}." + link(policy, reason)
 
 
 def not_given(policy: Policy, kind: str, name: str, allowed: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from af_hub.policy.decide import decide, facility_groups
 from af_hub.policy.explain import explain
 from af_hub.policy.load import read_policy
 from af_hub.policy.refusals import PAGES
+from af_hub.registry.reasons import ImageReason
 
 SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "hub_config" / "facility.yaml").read_text())
 HELP = "https://hub.test/hub/af/refused/"
@@ -64,10 +65,12 @@ SAID = {
 }
 IN_TIME = {"ended", "not-yet"}
 """Those of overrides: tests/policy/test_overrides.py."""
+OF_IMAGES = {str(one) for one in ImageReason}
+"""Those of images: tests/registry/test_refused_images.py."""
 
 
 def test_every_page_has_its_sentence():
-    assert set(SAID) | IN_TIME == set(PAGES)
+    assert set(SAID) | IN_TIME | OF_IMAGES == set(PAGES)
 
 
 @pytest.mark.parametrize("page", SAID)

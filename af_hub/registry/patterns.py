@@ -1,0 +1,69 @@
+"""Which images people may type: the patterns of ``own_images`` in ``facility.yaml``.
+
+A pattern is a regular expression (Python's ``re``) which must match the name in full, from its first to its last character. Its first part,
+up to the first slash, names one registry letter by letter, and it matches images of that registry only, whatever stands behind: so
+neither a dot nor an alternative ever opens another one.
+"""
+
+import re
+from collections.abc import Iterable
+
+from af_hub.registry.reference import REGISTRY, Reference
+
+_REGISTRY = re.compile(REGISTRY)
+# What can stand in a pattern that is meant letter by letter but for `.*`.
+_PLAIN = re.compile(r"(?:[A-Za-z0-9/:@_-]|\\[.:/@_-]|\.\*)*")
+ANYBODY = ("docker.io", "ghcr.io", "quay.io")
+"""Registries where anybody can put an image."""
+
+
+def registry_of(pattern: str) -> str:
+    """The registry whose images the pattern is about.
+
+    Raises
+    ------
+    ValueError
+        When the pattern is none, or names no registry; the sentence says what to change.
+    """
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(
+            f"found {pattern!r:.80}, which is no regular expression ({error}); look for a missing bracket or backslash"
+        ) from error
+    first, slash, rest = pattern.partition("/")
+    registry = re.sub(r"\\([.:-])", r"\1", first)
+    if not slash or not rest or not _REGISTRY.fullmatch(registry):
+        raise ValueError(
+            f"found {pattern!r:.80}, which does not begin with one registry and a slash, so that it might open any; "
+            r"write one for each registry, as in `registry\.example\.org/cms/.*`"
+        )
+    if re.search(r"(?<!\\)\.", first):
+        raise ValueError(
+            f"found {pattern!r:.80}, in whose registry a dot stands for any character; write `{re.escape(registry)}/`"
+        )
+    return registry
+
+
+def opens(pattern: str, reference: Reference) -> bool:
+    """Whether the pattern lets people type this image."""
+    return registry_of(pattern) == reference.registry and bool(re.fullmatch(pattern, str(reference)))
+
+
+def is_open(patterns: Iterable[str], reference: Reference) -> bool:
+    """Whether one of the patterns does."""
+    return any(opens(pattern, reference) for pattern in patterns)
+
+
+def describe_pattern(pattern: str) -> str:
+    """What it opens, for people: ``registry.example.org/cms/…`` where that says all, else the pattern itself."""
+    if not _PLAIN.fullmatch(pattern):
+        return f"images of {registry_of(pattern)} whose full name matches {pattern}"
+    return re.sub(r"\\(.)", r"\1", pattern.replace(".*", "…"))
+
+
+def opens_all_of_anybody(pattern: str) -> bool:
+    """Whether it opens every image of a registry where anybody can put one."""
+    registry = registry_of(pattern)
+    probe = Reference(registry, "nobody-has-this/nor-this", "0.0-nor-this")
+    return registry in ANYBODY and opens(pattern, probe)
