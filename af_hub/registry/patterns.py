@@ -56,9 +56,9 @@ def is_open(patterns: Iterable[str], reference: Reference) -> bool:
 
 
 def describe_pattern(pattern: str) -> str:
-    """What it opens, for people: ``registry.example.org/cms/…`` where that says all, else the pattern itself."""
+    """What it opens, for people: ``registry.example.org/cms/…`` where that says all."""
     if not _PLAIN.fullmatch(pattern):
-        return f"images of {registry_of(pattern)} whose full name matches {pattern}"
+        return f"images of {registry_of(pattern)} whose whole name matches {pattern}"
     return re.sub(r"\\(.)", r"\1", pattern.replace(".*", "…"))
 
 

@@ -26,6 +26,8 @@ class Free:
 
     def lacks(self, size: Size) -> str:
         """What there is too little of for ``size``, as a sentence; empty when it fits."""
+        if size.resources:
+            return "Sessions here are plain processes: it starts, and shares what this machine has."
         missing = [
             *(["cores"] if size.cpus > self.cores else []),
             *(["memory"] if size.memory > self.memory else []),
@@ -51,8 +53,17 @@ def free_now() -> Free:
 
 
 def describe_size(size: Size) -> str:
-    """``1 core, 2 GiB memory``."""
-    return f"{size.cpus:g} core{'' if size.cpus == 1 else 's'}, {describe_bytes(size.memory)} memory"
+    """``4 cores, 16 GiB memory, 1 NVIDIA GPU``."""
+    parts = [f"{size.cpus:g} core{'' if size.cpus == 1 else 's'}", f"{describe_bytes(size.memory)} memory"]
+    return ", ".join([*parts, *(describe_resource(name, count) for name, count in size.resources.items())])
+
+
+def describe_resource(name: str, count: int) -> str:
+    """``nvidia.com/gpu`` as ``1 NVIDIA GPU``; what is no vendor's GPU by the name that the nodes give it."""
+    vendor, slash, kind = name.rpartition("/")
+    if not slash or kind != "gpu":
+        return f"{count} {name}"
+    return f"{count} {vendor.partition('.')[0].upper()} GPU{'' if count == 1 else 's'}"
 
 
 def _rounded(amount: int) -> int:

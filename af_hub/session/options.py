@@ -1,23 +1,32 @@
 """The choice on the spawn page, checked: the hop between the browser (or the API, or the choice saved last) and the spawner.
 
 Whatever way a choice comes in, :func:`check_choice` decides, and it decides again just before the session starts: rights and policy
-may have changed since. Nothing in a choice is a free value; it only names an image and a size of ``facility.yaml``.
+may have changed since. Nothing in a choice is a free value: it names an image and a size of ``facility.yaml``, or a container image that
+fits one of the person's patterns (:mod:`af_hub.registry.patterns`), compared by its name in full.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from af_hub.errors import ChoiceRefused
+from af_hub.errors import ChoiceRefused, ImageRefused
 from af_hub.policy.decide import Rights
 from af_hub.policy.model import Image, Policy, Size
-from af_hub.policy.refusals import link, not_given
+from af_hub.policy.refusals import image_refused, link, not_given
+from af_hub.registry.patterns import describe_pattern, is_open
+from af_hub.registry.reasons import ImageReason
+from af_hub.registry.reference import read_reference
 
 KEYS = ("image", "size")
+OWN, TYPED = ":own", "own_image"
+"""In the form: what the field ``image`` says when the image stands in the other field. It can be no image's name."""
 
 
 class Reason(StrEnum):
-    """Why a choice was refused; a closed set, for it labels a metric. The last two are about sessions that did not come up."""
+    """Why a choice was refused; a closed set, for it labels a metric, with those of :class:`~af_hub.registry.reasons.ImageReason`.
+
+    The last two are about sessions that did not come up.
+    """
 
     LOGIN = "login"
     RIGHTS = "rights"
@@ -38,6 +47,7 @@ class SessionOptions:
     """A choice that this person may make now."""
 
     image_name: str
+    """A key of ``images`` in ``facility.yaml``, or the name in full of a container image that the person typed."""
     image: Image
     size_name: str
     size: Size
@@ -56,11 +66,25 @@ def read_form(form: Mapping[str, object]) -> dict[str, object]:
     ChoiceRefused
         When a field came several times, or holds a file.
     """
-    fields = {key: value for key, value in form.items() if key != "_xsrf"}
+    fields = dict(form)
+    fields.pop("_xsrf", None)
     for key, value in fields.items():
         if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], str):
             raise ChoiceRefused(f"The field {key!r:.60} of the form must hold one text.", Reason.FORM)
-    return {key: value[0] for key, value in fields.items() if isinstance(value, list)}
+    choice = {key: value[0] for key, value in fields.items() if isinstance(value, list)}
+    typed = choice.pop(TYPED, "").strip()
+    if choice.get("image") == OWN:
+        if not typed:
+            raise ChoiceRefused(
+                "You chose another image and typed none; type its name, or choose one of the list.", Reason.FORM
+            )
+        choice["image"] = typed
+    return choice
+
+
+def without_own_images(rights: Rights) -> Rights:
+    """The same rights where sessions cannot have images but those of the list."""
+    return replace(rights, own_images=())
 
 
 def check_choice(choice: object, rights: Rights, policy: Policy) -> SessionOptions:
@@ -76,9 +100,34 @@ def check_choice(choice: object, rights: Rights, policy: Policy) -> SessionOptio
     if not rights.login:
         raise ChoiceRefused(rights.refusal or "You may not log in here.", Reason.RIGHTS)
     named = _named(choice)
-    image_name = _one_of("image", named.get("image"), policy.images, rights.images, policy)
+    image_name, image = _image(named.get("image"), rights, policy)
     size_name = _one_of("size", named.get("size"), policy.sizes, rights.sizes, policy)
-    return SessionOptions(image_name, policy.images[image_name], size_name, policy.sizes[size_name])
+    return SessionOptions(image_name, image, size_name, policy.sizes[size_name])
+
+
+def _image(name: str | None, rights: Rights, policy: Policy) -> tuple[str, Image]:
+    """One of the list, or, for whoever may type one, what no image of the list is called."""
+    if name is not None and name not in policy.images and rights.own_images:
+        own = _own_image(name, rights, policy)
+        return own, Image(title=own, container=own, environment=None)
+    listed = _one_of("image", name, policy.images, rights.images, policy)
+    return listed, policy.images[listed]
+
+
+def _own_image(typed: str, rights: Rights, policy: Policy) -> str:
+    """The name in full of what was typed, if one of the person's patterns opens it."""
+    try:
+        reference = read_reference(typed)
+    except ImageRefused as refusal:
+        raise ChoiceRefused(image_refused(policy, str(refusal), refusal.reason), refusal.reason) from refusal
+    if not is_open(rights.own_images, reference):
+        open_to = "; ".join(map(describe_pattern, rights.own_images))
+        sentence = (
+            f"The image {reference} is not one of those that you may type; those are: {open_to}. Open in the list are: "
+            f"{_listed(rights.images)}."
+        )
+        raise ChoiceRefused(image_refused(policy, sentence, ImageReason.NOT_ALLOWED), ImageReason.NOT_ALLOWED)
+    return str(reference)
 
 
 def _named(choice: object) -> dict[str, str]:

@@ -20,11 +20,20 @@ from af_hub.errors import ChoiceRefused, LoginRequired, PolicyError
 from af_hub.policy.decide import Rights
 from af_hub.policy.jobs import token_pools
 from af_hub.policy.model import Cache, Policy
+from af_hub.registry.patterns import describe_pattern
 from af_hub.session import fragments
 from af_hub.session.authorities import authority_files
 from af_hub.session.fragments import SessionFragment
 from af_hub.session.machine import describe_size, free_now
-from af_hub.session.options import Reason, SessionOptions, check_choice, read_form
+from af_hub.session.options import (
+    OWN,
+    TYPED,
+    Reason,
+    SessionOptions,
+    check_choice,
+    read_form,
+    without_own_images,
+)
 from af_hub.session.xrootd import datasets_fragment, xrootd_fragment
 
 PAGE = jinja2.Environment(
@@ -130,6 +139,11 @@ class ChoosingSpawner(LoggingConfigurable):
     def _default_url(self) -> str:
         return "/lab"
 
+    takes_own_images = False
+    """Whether sessions can have container images that are not in the list: those that are pods can."""
+
+    _refused_form: Mapping[str, object] | None = None
+
     # --- the choice ---------------------------------------------------------------------------------------------------
 
     async def _rights(self) -> tuple[Rights, Policy]:
@@ -141,10 +155,10 @@ class ChoosingSpawner(LoggingConfigurable):
             When the person's login has ended.
         """
         try:
-            decided: tuple[Rights, Policy] = await maybe_future(self.authenticator.rights_of(self.user))
+            rights, policy = await maybe_future(self.authenticator.rights_of(self.user))
         except LoginRequired as error:
             raise ChoiceRefused(str(error), Reason.LOGIN) from error
-        return decided
+        return rights if self.takes_own_images else without_own_images(rights), policy
 
     async def _checked(self, choice: object) -> tuple[SessionOptions, Rights, Policy]:
         try:
@@ -170,6 +184,9 @@ class ChoosingSpawner(LoggingConfigurable):
         free = free_now()
         return str(
             PAGE.get_template("options_form.html").render(
+                own=OWN if rights.own_images else "",
+                typed=TYPED,
+                patterns=[describe_pattern(pattern) for pattern in rights.own_images],
                 images=[
                     {"name": name, "title": policy.images[name].title, "description": policy.images[name].description}
                     for name in rights.images
@@ -183,26 +200,48 @@ class ChoosingSpawner(LoggingConfigurable):
                     }
                     for name in rights.sizes
                 ],
-                chosen=chosen.choice,
+                chosen=chosen,
                 free=free.describe(),
             )
         )
 
-    def _preselected(self, rights: Rights, policy: Policy) -> SessionOptions:
-        """What was chosen last time, where that is still given, else the first of each."""
+    def _preselected(self, rights: Rights, policy: Policy) -> dict[str, str]:
+        """What to fill into the form: what was refused a moment ago, else the last choice where it is still given, else the first of each."""
+        refused, self._refused_form = self._refused_form, None
+        if refused is not None:
+            return {
+                key: value[0] for key, value in refused.items() if isinstance(value, list) and isinstance(value[0], str)
+            }
         try:
-            return check_choice(self.user_options, rights, policy)
+            choice = check_choice(self.user_options, rights, policy).choice
         except ChoiceRefused:
-            return check_choice({}, rights, policy)
+            if rights.own_images and not rights.images:
+                return {"image": OWN}
+            return check_choice({}, rights, policy).choice
+        if choice["image"] in rights.images:
+            return choice
+        return {**choice, "image": OWN, TYPED: choice["image"]}
 
     async def options_from_form(self, form: Mapping[str, object]) -> dict[str, str]:
-        """The choice of somebody who pressed the button."""
+        """The choice of somebody who pressed the button; when it is refused it stays in the form."""
+        try:
+            return await self._choice_in(form)
+        except SessionRefused:
+            # JupyterHub 6.1.1 then shows the form of the default server, whichever was to start.
+            getattr(self.user, "spawner", self)._refused_form = form
+            raise
+
+    async def _choice_in(self, form: Mapping[str, object]) -> dict[str, str]:
         try:
             choice = read_form(form)
         except ChoiceRefused as refusal:
             self._refuse(str(refusal), refusal.reason, 400)
-        options, _, _ = await self._checked(choice)
+        options, _, policy = await self._checked(choice)
+        await self._prove(options, policy)
         return options.choice
+
+    async def _prove(self, options: SessionOptions, policy: Policy) -> None:
+        """Refuse an image that could not be started, while the form is still there; for sessions that are pods."""
 
     def options_from_query(self, query: Mapping[str, object]) -> NoReturn:
         """Refuse: with a link, anybody could start a session of their choice with the token of whoever follows it."""

@@ -49,3 +49,17 @@ def test_this_machine_says_something() -> None:
     free = free_now()
     assert 0 <= free.cores <= free.all_cores
     assert 0 < free.memory <= free.all_memory
+
+
+@pytest.mark.parametrize(
+    "resources, words",
+    [
+        ({"nvidia.com/gpu": 1}, "1 NVIDIA GPU"),
+        ({"amd.com/gpu": 2}, "2 AMD GPUs"),
+        ({"example.org/fpga": 3, "gpu": 1}, "3 example.org/fpga, 1 gpu"),
+    ],
+)
+def test_what_else_a_size_has(resources: dict[str, int], words: str) -> None:
+    size = Size(title="x", cpus=1, memory=2**31, resources=resources)
+    assert describe_size(size) == f"1 core, 2 GiB memory, {words}"
+    assert "shares what this machine has" in Free(2, 4, 2**40, 2**40).lacks(size)

@@ -9,9 +9,9 @@ from af_hub.iam.claims import Claims
 from af_hub.policy.decide import Rights, decide
 from af_hub.policy.load import read_policy
 from af_hub.policy.model import Policy
-from af_hub.session.options import Reason, check_choice, read_form
+from af_hub.session.options import Reason, check_choice, read_form, without_own_images
 
-POLICY = """
+POLICY = r"""
 version: 1
 facility: {name: Test, contact: help@af-hub.test}
 issuers: [{issuer: "https://iam.af-hub.test/"}]
@@ -19,6 +19,7 @@ rules:
   - {name: everybody, groups: [/cms, /icsc], login: true, images: [base], sizes: [small]}
   - {name: CMS, groups: [/cms/itcms], images: [analysis], sizes: [large], sites: [T2_A]}
   - {name: door only, groups: [/door], login: true}
+  - {name: makers, groups: [/own], own_images: ['reg\.test/cms/.*', 'reg\.test:5000/x(:1|@sha256:[0-9a-f]+)']}
 images:
   base: {title: Base, environment: /images/base}
   analysis: {title: Analysis, environment: /images/analysis}
@@ -34,6 +35,89 @@ pools: {p: {collector: "localhost:1", schedd: s, audience: a, ca_file: /ca.pem}}
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     return read_policy(POLICY, "facility.yaml", {})
+
+
+DIGEST = f"sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize(
+    "typed, meant",
+    [
+        pytest.param("reg.test/cms/a", "reg.test/cms/a:latest", id="no tag"),
+        pytest.param("reg.test/cms/a/b:1", "reg.test/cms/a/b:1", id="a tag"),
+        pytest.param(f"reg.test/cms/a@{DIGEST}", f"reg.test/cms/a@{DIGEST}", id="a digest"),
+        pytest.param(f"reg.test/cms/a:1@{DIGEST}", f"reg.test/cms/a:1@{DIGEST}", id="both"),
+        pytest.param("reg.test:5000/x:1", "reg.test:5000/x:1", id="a port"),
+    ],
+)
+def test_own_image_that_fits_a_pattern(policy: Policy, typed: str, meant: str) -> None:
+    """It is saved in full, and is taken again as it was saved."""
+    rights = rights_of(policy, "/cms", "/own")
+    options = check_choice({"image": typed}, rights, policy)
+    assert options.choice == {"image": meant, "size": "small"}
+    assert (options.image.title, options.image.container, options.image.environment) == (meant, meant, None)
+    assert check_choice(options.choice, rights, policy) == options
+    with pytest.raises(ChoiceRefused, match="There is no image"):
+        check_choice(options.choice, rights_of(policy, "/cms"), policy)
+    with pytest.raises(ChoiceRefused, match="There is no image"):
+        check_choice(options.choice, without_own_images(rights), policy)
+
+
+@pytest.mark.parametrize(
+    "typed, reason",
+    [
+        pytest.param("reg.test/atlas/a", "image-not-allowed", id="another folder"),
+        pytest.param("evil.test/cms/a", "image-not-allowed", id="another registry"),
+        pytest.param("evil.test/reg.test/cms/a", "image-not-allowed", id="the registry as a folder"),
+        pytest.param("regxtest/cms/a", "image-not-allowed", id="a dot is a dot"),
+        pytest.param("reg.test:5000/cms/a", "image-not-allowed", id="another port"),
+        pytest.param("reg.test/cms", "image-not-allowed", id="less than the pattern"),
+        pytest.param("reg.test:5000/x:12", "image-not-allowed", id="more than the pattern"),
+        pytest.param("cms/a", "image-not-allowed", id="no registry is docker.io"),
+        pytest.param("bas", "image-not-allowed", id="a name of the list, mistyped"),
+        pytest.param("reg.test/cms/a\n", "image-name", id="newline behind"),
+        pytest.param("reg.test/cms/a:1\nevil.test/b", "image-name", id="newline between"),
+        pytest.param("\nreg.test/cms/a", "image-name", id="newline in front"),
+        pytest.param("reg.test/cms/a ", "image-name", id="blank behind"),
+        pytest.param("reg.test/cms/a:1\x00", "image-name", id="zero byte"),
+        pytest.param("reg.test/cms/../../atlas", "image-name", id="dots"),
+        pytest.param("reg.test/cms//a", "image-name", id="two slashes"),
+        pytest.param("reg.test/cms/A", "image-name", id="capitals"),
+        pytest.param("reg.test/cms/а", "image-name", id="a letter that looks like another"),
+        pytest.param("https://reg.test/cms/a", "image-name", id="an address"),
+        pytest.param("user:secret@reg.test/cms/a", "image-name", id="a user in front"),
+        pytest.param("reg.test/cms/a@sha256:abc", "image-name", id="half a digest"),
+        pytest.param("reg.test/cms/a --privileged", "image-name", id="more than a name"),
+        pytest.param("reg.test/cms/{username}", "image-name", id="a template"),
+        pytest.param("reg.test/cms/" + "a" * 600, "image-name", id="endless"),
+        pytest.param("", "image-name", id="nothing"),
+    ],
+)
+def test_own_image_that_does_not(policy: Policy, typed: str, reason: str) -> None:
+    with pytest.raises(ChoiceRefused) as refusal:
+        check_choice({"image": typed}, rights_of(policy, "/cms", "/own"), policy)
+    assert refusal.value.reason == reason
+    assert "help@af-hub.test" in str(refusal.value) and len(str(refusal.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "form, choice",
+    [
+        pytest.param({"image": [":own"], "own_image": [" reg.test/a\r\n"]}, {"image": "reg.test/a"}, id="typed"),
+        pytest.param(
+            {"image": ["base"], "own_image": ["reg.test/a"]}, {"image": "base"}, id="typed, and chosen otherwise"
+        ),
+        pytest.param({"image": ["base"], "own_image": [""]}, {"image": "base"}, id="left empty"),
+    ],
+)
+def test_form_with_a_typed_image(form: dict[str, object], choice: dict[str, str]) -> None:
+    assert read_form(form) == choice
+
+
+@pytest.mark.parametrize("form", [{"image": [":own"], "own_image": [" "]}, {"image": [":own"]}])
+def test_form_without_the_image_that_was_to_be_typed(form: dict[str, object]) -> None:
+    with pytest.raises(ChoiceRefused, match="You chose another image and typed none"):
+        read_form(form)
 
 
 def rights_of(policy: Policy, *groups: str) -> Rights:

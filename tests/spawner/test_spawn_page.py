@@ -23,6 +23,7 @@ facility: {name: Test, contact: help@af-hub.test}
 issuers: [{issuer: "https://iam.af-hub.test/"}]
 rules:
   - {name: everybody, groups: [/cms], login: true, images: [base], sizes: [small]}
+  - {name: makers, groups: [/own], login: true, own_images: ['reg\\.test/cms/.*'], sizes: [gpu]}
   - {name: CMS, groups: [/cms/itcms], images: [analysis], sizes: [huge], sites: [T2_A],
      condor: {account: "u-{username}", accounting_group: cms}}
 images:
@@ -30,11 +31,18 @@ images:
   analysis: {title: Analysis, environment: /images/analysis}
 sizes:
   small: {title: "1 core, 1 MiB", cpus: 0.001, memory: 1 MiB}
+  gpu: {title: One GPU, cpus: 0.001, memory: 1 MiB, resources: {nvidia.com/gpu: 1}}
   huge: {title: Huge, cpus: 9000, memory: 900 TiB}
 sites: {T2_A: {title: A, pool: p}}
 pools: {p: {collector: "cm:9618", schedd: s, audience: a, ca_file: /ca.pem}}
 caches: {near: {url: "root://near:1094"}, far: {url: "root://far:1094"}}
 """
+
+
+class PodLike(LocalAFSpawner):
+    """A spawner whose sessions can have any container image."""
+
+    takes_own_images = True
 
 
 class KnownPerson:
@@ -78,8 +86,8 @@ class Radios(HTMLParser):
         self.text += data
 
 
-def spawner_of(*groups: str, **traits: object) -> LocalAFSpawner:
-    spawner = LocalAFSpawner(**traits)
+def spawner_of(*groups: str, kind: type[LocalAFSpawner] = LocalAFSpawner, **traits: object) -> LocalAFSpawner:
+    spawner = kind(**traits)
     spawner.user = SimpleNamespace(name="ada")
     spawner.authenticator = KnownPerson(*groups)
     return spawner
@@ -239,3 +247,58 @@ async def test_nobody_waits_long_for_a_token_that_is_not_at_hand(
     monkeypatch.setattr(spawner.authenticator, "session_token", lambda _user: answer)
     assert not await spawner._leave_token(tmp_path)
     assert not answer.cancelled()
+
+
+def typed_in(page: str) -> str:
+    """What stands in the text field."""
+    return page.partition('name="own_image"')[2].partition('value="')[2].partition('"')[0]
+
+
+async def test_another_image_is_offered_to_those_who_may_type_one() -> None:
+    assert "Another image" not in await spawner_of("/cms", kind=PodLike).get_options_form()
+    assert "Another image" not in await spawner_of("/cms", "/own").get_options_form(), "no pods"
+    page = await spawner_of("/cms", "/own", kind=PodLike).get_options_form()
+    assert "You may type: reg.test/cms/…." in page and typed_in(page) == ""
+    found = Radios(page)
+    assert ("image", ":own", False) in found.radios and found.others == ["input"]
+    assert page.count("<label") == page.count('type="radio"') + 1 == page.count("</label>")
+    assert 'for="af-typed"' in page and 'aria-describedby="af-patterns"' in page
+
+
+async def test_whoever_has_no_image_of_the_list_types_one() -> None:
+    spawner = spawner_of("/own", kind=PodLike)
+    assert (await page_of(spawner)).radios == [("image", ":own", True), ("size", "gpu", False)]
+    assert await spawner.run_options_from_form(
+        {"image": [":own"], "own_image": ["reg.test/cms/a"], "size": ["gpu"]}
+    ) == {
+        "image": "reg.test/cms/a:latest",
+        "size": "gpu",
+    }
+
+
+async def test_what_was_typed_last_time_is_there_again_until_it_is_withdrawn() -> None:
+    spawner = spawner_of("/cms", "/own", kind=PodLike)
+    spawner.user_options = {"image": "reg.test/cms/a:1", "size": "small"}
+    page = await spawner.get_options_form()
+    assert typed_in(page) == "reg.test/cms/a:1" and ("image", ":own", True) in Radios(page).radios
+    spawner.authenticator.groups = ("/cms",)
+    page = await spawner.get_options_form()
+    assert "reg.test" not in page and ("image", "base", True) in Radios(page).radios
+
+
+async def test_what_is_refused_stays_in_the_form_once() -> None:
+    spawner = spawner_of("/cms", "/own", kind=PodLike)
+    form = {"image": [":own"], "own_image": ["evil.test/a"], "size": ["gpu"], "_xsrf": ["x"]}
+    with pytest.raises(SpawnException) as refusal:
+        await spawner.run_options_from_form(form)
+    assert refusal.value.reason == "image-not-allowed" and refusal.value.status_code == 403
+    page = await spawner.get_options_form()
+    assert typed_in(page) == "evil.test/a"
+    assert {("image", ":own", True), ("size", "gpu", True)} < set(Radios(page).radios)
+    assert "evil.test" not in await spawner.get_options_form()
+
+
+async def test_sizes_name_their_gpus() -> None:
+    page = await page_of(spawner_of("/cms", "/own", kind=PodLike))
+    assert "0.001 cores, 1 MiB memory, 1 NVIDIA GPU" in page.text
+    assert "it starts, and shares what this machine has" in (await page_of(spawner_of("/own", "/cms"))).text
