@@ -190,8 +190,22 @@ def go_and_come_back(way: Way) -> None:
         _take_down(way, facility)
 
 
-def go(way: Way, facts: dict[str, Any]) -> None:
-    """The way of the CMS analyst through the facility at ``facts["url"]``."""
+def go(
+    way: Way,
+    facts: dict[str, Any],
+    in_session: Callable[[Kernel], None] | None = None,
+    left: Callable[[], list[str]] | None = None,
+) -> None:
+    """The way of the CMS analyst through the facility at ``facts["url"]``.
+
+    Parameters
+    ----------
+    in_session
+        What more is done in the session, after the notebook.
+    left
+        What is still there of a session that is over; its folder, where it is none of a pod.
+    """
+    left = left or (lambda: [str(path) for path in Path(facts["folder"], "hub", "run").glob("*/*")])
     with way.hop("outsider is refused", "hub", "IAM") as hop:
         hop.says = refusal(facts["url"], "outsider")
     with way.hop("login by IAM", "hub", "IAM") as hop:
@@ -204,11 +218,11 @@ def go(way: Way, facts: dict[str, Any]) -> None:
             hop.says = f"JupyterLab of {IMAGE} answers"
         with open_kernel(browser, f"/user/{USER}/") as kernel:
             run_notebook(way, facts, browser, kernel)
+            if in_session:
+                in_session(kernel)
         with way.hop("session ends", "hub", "session"):
             stop_session(browser, USER)
-            wait_until(
-                lambda: not list(Path(facts["folder"], "hub", "run").glob("*/*")), "the session's folder is gone"
-            )
+            wait_until(lambda: not left(), lambda: f"still there: {', '.join(left())}")
 
 
 def run_notebook(way: Way, facts: dict[str, Any], browser: httpx.Client, kernel: Kernel) -> None:

@@ -70,6 +70,10 @@ class Kernel:
             )
         )
 
+    def disconnect(self) -> None:
+        """Close the WebSocket, as a page that is closed does: the kernel goes on."""
+        self._open.close()
+
     def run(self, code: str, timeout: float) -> str:
         """Run ``code`` and return what it printed, at most ``timeout`` seconds.
 

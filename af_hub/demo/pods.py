@@ -31,6 +31,8 @@ class PodSessions:
         Where images are looked at, as ``http://10.88.0.1:5000``; they are not when empty.
     address, origin_address, hostname
         Where pods find the facility and the data's origin; the name means the address, for the facility's processes too.
+    more
+        Further lines of the hub's configuration.
     """
 
     kubeconfig: Path
@@ -39,6 +41,7 @@ class PodSessions:
     address: str = ADDRESS
     origin_address: str = ORIGIN_ADDRESS
     hostname: str = HOSTNAME
+    more: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -72,4 +75,5 @@ class PodSessions:
             f"c.AFSpawner.namespace = {self.namespace!r}\n"
             f"c.AFSpawner.controller_url = {controller_url + '/services/af-controller/'!r}\n"
             f"c.AFSpawner.extra_pod_config = {{'hostAliases': {aliases!r}}}\n"
+            f"{self.more}"
         )
