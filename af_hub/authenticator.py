@@ -15,7 +15,7 @@ from jupyterhub.user import User
 from tornado import web
 from traitlets import Dict
 
-from af_hub import away
+from af_hub import away, serving
 from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
 from af_hub.iam.claims import Claims, read_claims
 from af_hub.iam.endpoint import IAMClient, TokenAnswer
@@ -57,6 +57,11 @@ class IAMAuthenticator(IAMSettings):
     logout_handler = IAMLogoutHandler
 
     _rights_before = Dict(help="What each person might do at the last look, for the audit log.")
+
+    @property
+    def background(self) -> list["asyncio.Task[None]"]:
+        """What runs beside requests, for as long as the hub does."""
+        return [self._keeping, self._looking]
 
     def notices(self, user: User | None) -> list[Notice]:
         """What this user reads at the head of each page of the hub."""
@@ -105,7 +110,7 @@ class IAMAuthenticator(IAMSettings):
         logger.setLevel(self.log.getEffectiveLevel())
         loop = asyncio.get_running_loop()
         self._keeping = loop.create_task(self.keeper.keep_fresh(), name="token keeper")
-        self._looking = loop.create_task(keep_current(self.policy_source), name="policy")
+        self._looking = loop.create_task(keep_current(self.policy_source), name="look at the policy")
         metrics.publish(self.keeper.standings)
         return [
             *super().get_handlers(app),
@@ -116,6 +121,7 @@ class IAMAuthenticator(IAMSettings):
             *ISSUER_HANDLERS,
             *PAGES,
             *away.HANDLERS,
+            *serving.HANDLERS,
         ]
 
     async def authenticate(self, handler: BaseHandler, data: object = None, **_: object) -> dict[str, Any]:

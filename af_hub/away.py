@@ -64,6 +64,9 @@ class ControllerAway(RequestHandler):
 
 HANDLERS = [(PATH, ControllerAway)]
 
+PROXY_READY = {"rule": "Path(`/ready`)", "entryPoints": ["ready"], "service": "ping@internal"}
+"""Where routes come to traefik by a store, it answers at its entry point ``ready`` once it has them, and not before."""
+
 
 def proxy_rules(base: str, controller_url: str, hub_url: str) -> dict[str, Any]:
     """A route to the controller for traefik's dynamic configuration, which asks the hub when nobody answers.

@@ -258,6 +258,52 @@ def keys_prune(key_file: Path, database: Path) -> None:
     click.echo(f"{key_file} has one key. {'Gone: ' + ', '.join(map(mark, gone)) if gone else 'There was no other.'}")
 
 
+@keys.command("cluster")
+@click.option("--secret", required=True, help="Name of the Secret, in the namespace of this pod.")
+@click.option(
+    "--number",
+    "numbers",
+    multiple=True,
+    metavar="KIND=N",
+    help="Make this kind anew, once, where it was made with a lower number than N. 1 is what each begins with.",
+)
+@click.option(
+    "--kept",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Keys of the hub's database at most, the one that seals included.",
+)
+def keys_cluster(secret: str, numbers: tuple[str, ...], kept: int) -> None:
+    """Complete the Secret of a facility in a cluster; the chart's Job does it.
+
+    What is there stays as it is. Nothing of it is printed.
+    """
+    from af_hub.keychain.secret import run
+
+    written = run(secret, read_numbers(numbers), kept)
+    click.echo(f"{secret}: {', '.join(written)} written" if written else f"{secret}: nothing was missing")
+
+
+def read_numbers(given: tuple[str, ...]) -> dict[str, int]:
+    """``KIND=N``, several times.
+
+    Raises
+    ------
+    click.BadParameter
+        With what was wanted.
+    """
+    from af_hub.keychain.kinds import KINDS
+
+    found = {}
+    for one in given:
+        kind, _, number = one.partition("=")
+        if kind not in KINDS or not number.isdecimal():
+            raise click.BadParameter(f"found {one!r}; wanted KIND=N, where KIND is one of {', '.join(KINDS)}")
+        found[kind] = int(number)
+    return found
+
+
 @main.command("demo-setup")
 @click.option(
     "--keep-going",
@@ -311,6 +357,26 @@ def demo(
 
     pods = PodSessions.read(pods_file) if pods_file else None
     run(CHECKOUT, folder, port, ready_fd, with_parent, facility_file.absolute(), users_file.absolute(), pods)
+
+
+@main.command("demo-kube")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=CHECKOUT / ".demo-kube", help="Where it keeps its files."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="The hub's port; another free one is taken when it is in use.",
+)
+@click.option("--ready-fd", type=int, help="For programs: a descriptor that gets one line of JSON with addresses.")
+@with_parent_option
+def demo_kube(folder: Path, port: int, ready_fd: int | None, with_parent: bool) -> None:
+    """Run the facility with sessions as pods of a real Kubernetes. Needs root and Go; Ctrl-C ends it, and nothing is left."""
+    from af_hub.demo.kube import start
+
+    start(folder, port, ready_fd, with_parent)
 
 
 @main.command("demo-check")

@@ -39,7 +39,7 @@ GRACE_SECONDS = 3
 @contextlib.asynccontextmanager
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Everything that the controller is made of, with connections open."""
-    user_ca = UserCA(settings.state)
+    user_ca = UserCA(settings.state, settings.user_ca_file)
     policy = PolicyFile(settings.facility)
     store = open_store(settings.database_url)
     tunnel = Tunnel(user_ca, settings.forwarder)

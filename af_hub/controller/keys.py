@@ -63,13 +63,15 @@ class UserCA:
     ----------
     state
         The controller's state folder; the key is made there when there is none.
+    key_file
+        The key, where somebody else keeps it; it must be there.
     """
 
-    def __init__(self, state: Path) -> None:
-        self.path = state / "user_ca"
+    def __init__(self, state: Path, key_file: Path | None = None) -> None:
+        self.path = key_file or state / "user_ca"
         self.public_path = state / "user_ca.pub"
         private_folder(state)
-        if not self.path.exists():
+        if not key_file and not self.path.exists():
             write_private(
                 self.path, asyncssh.generate_private_key("ssh-ed25519", "af-hub user ca").export_private_key()
             )

@@ -9,6 +9,7 @@
 ``AF_FORWARDER_HOST``, ``_PORT``  where jobs and sessions dial the forwarder
 ``AF_FORWARDER_HOST_KEY``        its host key, one line of OpenSSH's form
 ``AF_CONDOR_READER_TOKEN_FILE``  file (0600) with a token that may read the queue
+``AF_USER_CA_FILE``              the SSH authority's key (0600); made in the state folder when unset
 ``AF_DATABASE_URL``              a database, as SQLAlchemy writes it; SQLite in the state folder when unset
 ===============================  =====================================================================
 """
@@ -41,6 +42,7 @@ class Settings:
     forwarder: ForwarderAddress
     reader_token_file: Path
     database_url: str = field(repr=False)
+    user_ca_file: Path | None = None
 
     @property
     def public_url(self) -> str:
@@ -76,6 +78,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         ),
         reader_token_file=Path(_get(environ, "AF_CONDOR_READER_TOKEN_FILE")),
         database_url=environ.get("AF_DATABASE_URL") or f"sqlite:///{state / 'controller.sqlite'}",
+        user_ca_file=Path(found) if (found := environ.get("AF_USER_CA_FILE")) else None,
     )
 
 

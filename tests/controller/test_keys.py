@@ -134,3 +134,12 @@ def test_bad_keys_are_refused_with_a_sentence(keys, user_ca, ssh_key, csr, what)
 def test_only_ids_name_folders(tmp_path, cluster):
     with pytest.raises(BadKey):
         ClusterKeys(tmp_path, cluster)
+
+
+def test_an_authority_that_somebody_else_keeps(tmp_path):
+    kept = UserCA(tmp_path / "kept")
+    used = UserCA(tmp_path / "state", kept.path)
+    assert used.public_path.read_bytes() == kept.public_path.read_bytes()
+    assert not (tmp_path / "state" / "user_ca").exists()
+    with pytest.raises(OSError, match="missing"):
+        UserCA(tmp_path / "state", tmp_path / "missing")

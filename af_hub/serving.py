@@ -1,0 +1,40 @@
+"""Whether the hub can do its work: the hop from whatever sends people to it, or starts it anew, to the hub.
+
+``GET /hub/af/ready`` answers 200, or 503 with a sentence for each part that has ended: the token keeper, the look at the policy, and
+KubeSpawner's watchers of pods and events, which give up for good when the API server was away for long and say so in the log alone;
+from then on the hub takes every pod to be as it was. Promises: nothing of a person or a secret is in it, so that anybody may ask.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tornado.web import RequestHandler
+
+PATH = "/af/ready"
+
+
+def ended(tasks: Iterable["asyncio.Task[Any]"]) -> list[str]:
+    """A sentence for each background task that runs no more."""
+    return [f"The {task.get_name()} has ended." for task in tasks if task.done()]
+
+
+def given_up(reflectors: Mapping[Any, Any]) -> list[str]:
+    """A sentence for each of KubeSpawner's reflectors (7.1) that has given up; one that has not begun yet is none."""
+    tasks = [(reflector.kind, reflector.watch_task) for reflector in reflectors.values()]
+    return [f"The watcher of {kind} has given up." for kind, task in tasks if task is not None and task.done()]
+
+
+class Ready(RequestHandler):
+    """``GET /hub/af/ready``."""
+
+    def get(self) -> None:
+        """Say what does not work."""
+        wrong = ended(self.settings["authenticator"].background)
+        wrong += given_up(getattr(self.settings["spawner_class"], "reflectors", {}))
+        self.set_status(503 if wrong else 200)
+        self.set_header("Cache-Control", "no-store")
+        self.finish({"ready": not wrong, "wrong": wrong})
+
+
+HANDLERS = [(PATH, Ready)]

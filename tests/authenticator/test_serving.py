@@ -1,0 +1,31 @@
+"""Ready means that what works beside the requests works too."""
+
+import asyncio
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from af_hub.serving import ended, given_up
+from af_hub.testing.hub import RealHub
+
+
+async def test_what_has_ended_is_named() -> None:
+    loop = asyncio.get_running_loop()
+    done, runs = loop.create_task(asyncio.sleep(0), name="token keeper"), loop.create_task(asyncio.sleep(60))
+    await done
+    watchers = {
+        ("pods", "x"): SimpleNamespace(kind="pods", watch_task=done),
+        ("events", "x"): SimpleNamespace(kind="events", watch_task=runs),
+        ("later", "x"): SimpleNamespace(kind="later", watch_task=None),
+    }
+    assert ended([done, runs]) == ["The token keeper has ended."]
+    assert given_up(watchers) == ["The watcher of pods has given up."]
+    runs.cancel()
+
+
+@pytest.mark.real
+def test_a_hub_that_serves_is_ready(hub: RealHub) -> None:
+    answer = httpx.get(hub.url + "hub/af/ready")
+    assert answer.status_code == 200 and answer.json() == {"ready": True, "wrong": []}
+    assert "Set-Cookie" not in answer.headers
