@@ -1,4 +1,4 @@
-"""What works in this session, in plain words: token, cache, data, sites.
+"""What works in this session, in plain words: token, cache, data, CVMFS, sites.
 
 Serves the first cell of the welcome notebook and ``python -m af_hub.client.check [--json]``. Promises: it ends within seconds
 whatever is broken, says for each thing what is wrong and what helps, and never shows the token. Leaves mending to the people
@@ -27,6 +27,8 @@ from af_hub.client.data import read_datasets
 from af_hub.client.denied import why_denied
 from af_hub.client.wlcg import token_places
 from af_hub.errors import AFError
+from af_hub.session.cvmfs import FOLDER, Repository, read_repositories
+from af_hub.session.cvmfs_look import Looker
 from af_hub.session.probes import xrootd_answers
 from af_hub.session.xrootd import AUTHORITIES, CACHE, PROXY
 
@@ -347,6 +349,24 @@ def remedy(complaint: str) -> str:
     return f"Try again; if that does not help, {ASK}."
 
 
+# --- CVMFS -----------------------------------------------------------------------------------------------------------
+
+
+def look_at_cvmfs(environ: Mapping[str, str], folder: str = FOLDER) -> list[Row]:
+    """A line for each repository that the facility promises; none where it promises none."""
+    looker = Looker(read_repositories(environ), folder)
+    try:
+        return [judge_repository(repository) for repository in looker.look_now()]
+    finally:
+        looker.close()
+
+
+def judge_repository(repository: Repository) -> Row:
+    """What it is, and whom to ask when it should be otherwise."""
+    helps = "" if repository.ok else f" If it stays so, {ASK}."
+    return Row(f"cvmfs {repository.name}", repository.ok, f"{repository.sentence}{helps}")
+
+
 # --- sites -----------------------------------------------------------------------------------------------------------
 
 
@@ -400,8 +420,9 @@ def say_shared(sites: Any) -> str:
 
 
 def check(environ: Mapping[str, str] = os.environ) -> Report:
-    """Look at token, cache, data and sites of this session; ends within seconds, and shows as a table in a notebook."""
-    return Report((look_at_token(environ), *look_at_data(environ), look_at_sites(environ)))
+    """Look at token, cache, data, CVMFS and sites of this session; ends within seconds, and shows as a table in a notebook."""
+    rows = (look_at_token(environ), *look_at_data(environ), *look_at_cvmfs(environ), look_at_sites(environ))
+    return Report(rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

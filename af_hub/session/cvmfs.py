@@ -39,6 +39,7 @@ def cvmfs_fragment(cvmfs: "CVMFS") -> SessionFragment:
         environment={REPOSITORIES: ",".join(cvmfs.repositories)} if cvmfs.repositories else {},
         volumes=source,
         mounts=dict.fromkeys(source, MOUNT),
+        agent_mounts=dict.fromkeys(source, MOUNT),
     )
 
 

@@ -49,7 +49,7 @@ class Look:
 
     def found(self) -> Repository:
         """Its answer, or that there is none."""
-        if self.answer is not None:
+        if self.over() and self.answer is not None:
             return self.answer
         return Repository(self.name, State.HUNG, detail=f"since {time.monotonic() - self.began:.0f} s")
 
@@ -70,17 +70,15 @@ class Looker:
 
     async def look(self, seconds: float = LOOK_SECONDS) -> tuple[Repository, ...]:
         """All of them, after that many seconds at most."""
-        new = self._begin()
-        deadline = time.monotonic() + seconds
-        while not _over(new) and time.monotonic() < deadline:  # noqa: ASYNC110 (a child's end may never come)
+        self._begin()
+        while self._worth_waiting(seconds):  # noqa: ASYNC110 (a child's end may never come)
             await asyncio.sleep(PAUSE)
         return self._found()
 
     def look_now(self, seconds: float = LOOK_SECONDS) -> tuple[Repository, ...]:
         """The same for who has no event loop, or one that runs already."""
-        new = self._begin()
-        deadline = time.monotonic() + seconds
-        while not _over(new) and time.monotonic() < deadline:
+        self._begin()
+        while self._worth_waiting(seconds):
             time.sleep(PAUSE)
         return self._found()
 
@@ -90,25 +88,20 @@ class Looker:
             if not look.over():
                 look.child.kill()
 
-    def _begin(self) -> list[Look]:
+    def _begin(self) -> None:
         """Look anew, but not where a look at the same mount is still held up: that one ends when the mount answers."""
-        new = []
         for name in self.names:
             path, before = f"{self._folder}/{name}", self._looks.get(name)
             mount = mounted_at(path)
             if before is None or before.over() or before.mount != mount:
                 self._looks[name] = Look(name, mount, _start(path))
-                new.append(self._looks[name])
-        return new
+
+    def _worth_waiting(self, seconds: float) -> bool:
+        """Whether one has not answered that has not had so much time yet."""
+        return any(not look.over() and time.monotonic() < look.began + seconds for look in self._looks.values())
 
     def _found(self) -> tuple[Repository, ...]:
-        _over(list(self._looks.values()))
         return tuple(self._looks[name].found() for name in self.names)
-
-
-def _over(looks: list[Look]) -> bool:
-    answered = [look.over() for look in looks]  # each is asked, so that each pipe is read
-    return all(answered)
 
 
 def _start(path: str) -> subprocess.Popen[bytes]:

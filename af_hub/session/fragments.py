@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # the session agent reads names from here, and has no pydanti
 TOKEN_FILE = "token"  # noqa: S105
 POOL_TOKEN_FILE = "pool-token"  # noqa: S105
 AGENT_SOCKET = "agent.sock"
+READY_FILE = "ready"
+"""There when the agent serves and the first token has come, or will not come soon."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,15 @@ class SessionFragment:
         Content by path relative to the session's folder.
     volumes, mounts, sidecars
         By name, each as the plain object that Kubernetes takes; a spawner without pods leaves them out.
+    agent_mounts
+        Those that the session agent has too, where it looks after what is there.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     volumes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mounts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    agent_mounts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sidecars: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

@@ -17,12 +17,13 @@ from traitlets import Dict, Float, Unicode, default
 from traitlets.config import LoggingConfigurable
 
 from af_hub.errors import ChoiceRefused, LoginRequired, PolicyError
-from af_hub.policy.decide import Rights
+from af_hub.policy.decide import Rights, volumes_in_conflict
 from af_hub.policy.jobs import token_pools
 from af_hub.policy.model import Cache, Policy
 from af_hub.registry.patterns import describe_pattern
 from af_hub.session import fragments
 from af_hub.session.authorities import authority_files
+from af_hub.session.cvmfs import cvmfs_fragment
 from af_hub.session.fragments import SessionFragment
 from af_hub.session.machine import describe_size, free_now
 from af_hub.session.options import (
@@ -34,6 +35,7 @@ from af_hub.session.options import (
     read_form,
     without_own_images,
 )
+from af_hub.session.volumes import volumes_fragment
 from af_hub.session.xrootd import datasets_fragment, xrootd_fragment
 
 PAGE = jinja2.Environment(
@@ -142,6 +144,9 @@ class ChoosingSpawner(LoggingConfigurable):
     takes_own_images = False
     """Whether sessions can have container images that are not in the list: those that are pods can."""
 
+    has_volumes = False
+    """Whether sessions have the policy's volumes: those that are pods have."""
+
     _refused_form: Mapping[str, object] | None = None
 
     # --- the choice ---------------------------------------------------------------------------------------------------
@@ -240,7 +245,7 @@ class ChoosingSpawner(LoggingConfigurable):
         await self._prove(options, policy)
         return options.choice
 
-    async def _prove(self, options: SessionOptions, policy: Policy) -> None:
+    async def _prove(self, options: SessionOptions, policy: Policy) -> object:
         """Refuse an image that could not be started, while the form is still there; for sessions that are pods."""
 
     def options_from_query(self, query: Mapping[str, object]) -> NoReturn:
@@ -267,7 +272,14 @@ class ChoosingSpawner(LoggingConfigurable):
             *([self._condor_fragment(folder, pool, rights, policy)] if pool else []),
             *([self._data_fragment(folder, policy.caches[cache])] if cache else []),
             *([datasets_fragment(self.datasets)] if self.datasets else []),
+            cvmfs_fragment(policy.cvmfs),
+            *([self._volumes_fragment(rights, policy)] if self.has_volumes else []),
         )
+
+    def _volumes_fragment(self, rights: Rights, policy: Policy) -> SessionFragment:
+        if conflict := volumes_in_conflict(policy, rights):
+            self._refuse(conflict, Reason.FACILITY, 500)
+        return volumes_fragment(policy.volumes, rights.volumes)
 
     def _data_fragment(self, folder: str, cache: Cache) -> SessionFragment:
         """The way to data; without its authority when that cannot be read, since much can be done without data."""

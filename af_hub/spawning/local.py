@@ -19,6 +19,7 @@ from af_hub.errors import AFError
 from af_hub.files import open_log, write_private
 from af_hub.policy.jobs import token_pools
 from af_hub.session import fragments
+from af_hub.session.cvmfs import read_repositories
 from af_hub.session.folders import make_home, new_session_folder, safe_name, write_files
 from af_hub.session.fragments import SessionFragment
 from af_hub.session.options import Reason, SessionOptions
@@ -238,6 +239,7 @@ class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # Jupyter
             "hub_token": self.api_token,
             "controller_url": self.controller_url,
             "cache": fragment.environment.get(CACHE, ""),
+            "repositories": read_repositories(fragment.environment),
             **condor,
         }
         write_private(self._folder / "plan.json", json.dumps(plan))

@@ -23,8 +23,10 @@ from af_hub.client.check import (
     in_words,
     judge_cache,
     judge_data,
+    judge_repository,
     judge_sites,
     judge_token,
+    look_at_cvmfs,
     look_at_data,
     look_at_sites,
     look_at_token,
@@ -35,6 +37,7 @@ from af_hub.client.data import dataset
 from af_hub.client.wlcg import token_places
 from af_hub.demo.data import Recipe, make_dataset
 from af_hub.errors import Refused
+from af_hub.session.cvmfs import Repository, State
 from af_hub.session.probes import is_welcome, xrootd_answers
 
 NOW = 1_800_000_000
@@ -307,6 +310,20 @@ def test_no_controller_is_a_sentence():
 
 
 # --- all of it ---
+
+
+def test_each_repository_has_a_line(tmp_path):
+    (tmp_path / "empty.cern.ch").mkdir()
+    rows = look_at_cvmfs({"AF_CVMFS_REPOSITORIES": "empty.cern.ch,no.cern.ch"}, str(tmp_path))
+    assert [row.what for row in rows] == ["cvmfs empty.cern.ch", "cvmfs no.cern.ch"]
+    assert not any(row.ok for row in rows)
+    assert "is an empty folder" in rows[0].sentence and rows[1].sentence.endswith("tell the facility's administrators.")
+    assert look_at_cvmfs({}) == []
+
+
+def test_a_repository_that_works_is_told_with_its_revision():
+    row = judge_repository(Repository("cms.cern.ch", State.OK, 7))
+    assert row.ok and row.sentence == "/cvmfs/cms.cern.ch can be read, revision 7."
 
 
 def test_the_token_is_never_shown(tmp_path, capsys, monkeypatch):

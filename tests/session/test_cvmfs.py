@@ -28,6 +28,7 @@ def test_a_claim_is_mounted_read_only_and_follows_the_node():
     assert fragment.mounts == {
         "cvmfs": {"mountPath": "/cvmfs", "mountPropagation": "HostToContainer", "readOnly": True}
     }
+    assert fragment.agent_mounts == fragment.mounts  # the agent looks, too
     assert fragment.environment == {"AF_CVMFS_REPOSITORIES": "cms.cern.ch,sft.cern.ch"}
     assert read_repositories(fragment.environment) == (CMS, "sft.cern.ch")
 

@@ -254,3 +254,21 @@ async def test_too_long_a_folder_is_said(tmp_path: Path, hub: FakeHub, controlle
     with pytest.raises(Unavailable, match="too long for a socket"):
         await agent.start()
     await asyncio.to_thread(agent.daemon.stop)
+
+
+async def test_repositories_are_looked_at_and_told(tmp_path: Path, hub: FakeHub, controller: FakeController) -> None:
+    agent = Agent(tmp_path, hub, controller, repositories=["no-such.cern.ch"])
+    try:
+        await agent.start()
+        status, answer = await agent.ask("GET", "/cvmfs")
+        assert status == 200 and [one["state"] for one in answer] == ["not mounted"]
+        assert set(answer[0]) == {"name", "state", "revision", "sentence"} and "is not there" in answer[0]["sentence"]
+        assert comes_true(lambda: "CVMFS: no-such.cern.ch not mounted" in agent.daemon.log.read_text(), 10)
+    finally:
+        agent.daemon.stop()
+
+
+async def test_without_repositories_nothing_is_said_of_them(agent: Agent) -> None:
+    await agent.start()
+    assert await agent.ask("GET", "/cvmfs") == (200, [])
+    assert "CVMFS" not in agent.daemon.log.read_text()
