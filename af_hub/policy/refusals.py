@@ -165,6 +165,13 @@ PAGES = {
         "Build it for the platform in the sentence (`docker build --platform …`, `buildah build --platform …`), or choose another.",
         "A list of images for several platforms is taken when one of them fits.",
     ),
+    "image-none": Page(
+        "This is no container image that can be started",
+        "What … has as … is no container image that can be started",
+        "Registries hold other things too: charts, signatures, models, images in Docker's first form. The name leads to one of those.",
+        "Look at the registry's page for the name of the image itself, or push it again with a current tool.",
+        "Taken are OCI images and Docker's manifests of version 2, schema 2, and lists of them.",
+    ),
     "image-old": Page(
         "The JupyterHub in this image is too old",
         "… has JupyterHub …; sessions here need … or newer",

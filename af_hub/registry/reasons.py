@@ -18,6 +18,8 @@ class ImageReason(StrEnum):
     """The registry did not answer, or with something that is no answer."""
     PLATFORM = "image-platform"
     """It is for other processors, or not for Linux."""
+    NO_IMAGE = "image-none"
+    """It is something else that a registry can hold, or of a form that nobody makes any more."""
     OLD = "image-old"
     """Its single-user server is older than the facility takes."""
     USER = "image-user"

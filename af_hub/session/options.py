@@ -36,6 +36,12 @@ class Reason(StrEnum):
     LINK = "link"
     FACILITY = "facility"
     """Nothing about the person: this facility's own set-up is wrong."""
+    NO_ROOM = "no-room"
+    """It was allowed, and there is no room for it now."""
+    PULL = "pull"
+    """It was allowed, and its image cannot be brought to a node."""
+    CLUSTER = "cluster"
+    """It was allowed, and the cluster that runs sessions does not answer."""
     DIED = "died"
     """It was allowed, and ended before it answered."""
     SILENT = "silent"
@@ -109,7 +115,7 @@ def _image(name: str | None, rights: Rights, policy: Policy) -> tuple[str, Image
     """One of the list, or, for whoever may type one, what no image of the list is called."""
     if name is not None and name not in policy.images and rights.own_images:
         own = _own_image(name, rights, policy)
-        return own, Image(title=own, container=own, environment=None)
+        return own, Image.model_validate({"title": own, "container": own})
     listed = _one_of("image", name, policy.images, rights.images, policy)
     return listed, policy.images[listed]
 

@@ -1,0 +1,182 @@
+"""What is known of an image before a session starts from it: asked of its registry, remembered for a while, judged each time.
+
+Promises: the same image is asked for once, however many sessions want it at a moment; an answer or a refusal within
+:data:`PROOF_SECONDS`; while the registry is away, an image of the facility's list starts from what was last said of it. Leaves to the
+caller whether this person may have the image: nobody may be asked about what the policy does not open.
+"""
+
+import asyncio
+import logging
+import platform
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from af_hub.errors import ImageRefused
+from af_hub.registry.client import RegistryClient, RegistrySettings, access_to, away
+from af_hub.registry.proof import (
+    ImageProof,
+    choose_platform,
+    is_list,
+    judge,
+    read_config,
+    read_json,
+    read_manifest,
+    unproven,
+)
+from af_hub.registry.reasons import ImageReason
+from af_hub.registry.reference import Reference, read_reference
+
+log = logging.getLogger(__name__)
+
+PROOF_SECONDS = 8.0
+TAG_SECONDS = 60.0
+MOST_KEPT = 1000
+PROCESSORS = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+class ImageSettings(Protocol):
+    """``images.NAME``."""
+
+    @property
+    def container(self) -> str:
+        """The name of the container image, or nothing."""
+
+
+class SessionSettings(Protocol):
+    """``sessions``."""
+
+    @property
+    def unnumbered_user(self) -> str:
+        """``set`` or ``refuse``."""
+
+    @property
+    def minimum_jupyterhub(self) -> str:
+        """A version."""
+
+
+class Settings(Protocol):
+    """What of ``facility.yaml`` counts here; :class:`af_hub.policy.model.Policy` is one."""
+
+    @property
+    def registries(self) -> Mapping[str, RegistrySettings]:
+        """By the host in the names of images."""
+
+    @property
+    def images(self) -> Mapping[str, ImageSettings]:
+        """The list."""
+
+    @property
+    def sessions(self) -> SessionSettings:
+        """What holds for all images."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    proof: ImageProof
+    since: float
+
+
+class Prover:
+    """Proofs of images, one for the whole hub.
+
+    Parameters
+    ----------
+    settings
+        The policy in force, asked for each time.
+    platform
+        What the nodes run, as ``linux/amd64``; that of this machine when left out.
+    clock
+        In seconds, only ever forward.
+    """
+
+    def __init__(
+        self, settings: Callable[[], Settings], platform: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings, self._platform, self._clock = settings, platform or this_platform(), clock
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._flights: dict[str, asyncio.Task[ImageProof]] = {}
+
+    async def prove(self, reference: str) -> ImageProof:
+        """What a session needs to know of the image.
+
+        Raises
+        ------
+        ImageRefused
+            When it cannot be had, or is none that the facility starts.
+        """
+        image, settings = read_reference(reference), self._settings()
+        registry = settings.registries.get(image.registry)
+        if registry is not None and registry.address == "":
+            return unproven(image)
+        proof = self._remembered(image) or await self._asked(image, registry, settings)
+        return judge(proof, settings.sessions.minimum_jupyterhub, settings.sessions.unnumbered_user)
+
+    def _remembered(self, image: Reference) -> ImageProof | None:
+        """What was said of it lately; of a digest whenever, for that can mean nothing else."""
+        known = self._known.get(str(image))
+        return known.proof if known and (image.digest or self._clock() - known.since < TAG_SECONDS) else None
+
+    async def _asked(self, image: Reference, registry: RegistrySettings | None, settings: Settings) -> ImageProof:
+        name = str(image)
+        try:
+            flight = self._flights.get(name)
+            if flight is None:
+                flight = self._flights[name] = asyncio.create_task(self._ask(image, registry))
+                flight.add_done_callback(lambda done: self._landed(name, done))
+            # Others may wait for it too: whoever goes away does not end it.
+            return await asyncio.shield(flight)
+        except ImageRefused as refusal:
+            known = self._known.get(name)
+            if refusal.reason != ImageReason.AWAY or known is None or not _is_listed(image, settings):
+                raise
+            log.warning("%s: taken as it was %.0f s ago, since: %s", name, self._clock() - known.since, refusal)
+            return known.proof
+
+    def _landed(self, name: str, done: asyncio.Task[ImageProof]) -> None:
+        del self._flights[name]
+        if done.cancelled() or done.exception():
+            return
+        self._known[name] = _Known(done.result(), self._clock())
+        self._known.move_to_end(name)
+        if len(self._known) > MOST_KEPT:
+            self._known.popitem(last=False)
+
+    async def _ask(self, image: Reference, registry: RegistrySettings | None) -> ImageProof:
+        try:
+            async with (
+                asyncio.timeout(PROOF_SECONDS),
+                RegistryClient(image, access_to(image.registry, registry)) as client,
+            ):
+                return await self._proof(image, client)
+        except TimeoutError as error:
+            raise away(image, f"nothing in {PROOF_SECONDS:g} s") from error
+
+    async def _proof(self, image: Reference, client: RegistryClient) -> ImageProof:
+        digest = image.digest
+        document = await client.manifest(digest or image.tag)
+        found = read_json(document, digest, image)
+        if is_list(document, found):
+            digest = choose_platform(found, self._platform, image)
+            document = await client.manifest(digest)
+        manifest = read_manifest(document, digest, image)
+        return read_config(await client.blob(manifest.config_digest), manifest, self._platform, image)
+
+
+def _is_listed(image: Reference, settings: Settings) -> bool:
+    """Whether it is one of the facility's list, rather than one that somebody typed."""
+    return any(_same(one.container, image) for one in settings.images.values() if one.container)
+
+
+def _same(container: str, image: Reference) -> bool:
+    try:
+        return read_reference(container) == image
+    except ImageRefused:
+        return False
+
+
+def this_platform() -> str:
+    """``linux/amd64`` and the like."""
+    return f"linux/{PROCESSORS.get(platform.machine(), platform.machine())}"
