@@ -50,7 +50,7 @@ def prepare(kube: Kubernetes, folder: Path, namespace: str = NAMESPACE) -> PodSe
     take_addresses(folder)
     kube.kubectl("apply", "-f", write(folder / "hub-namespace.json", json.dumps(describe_namespace(HUB_NAMESPACE))))
     kube.kubectl("apply", "-f", write(folder / "sessions.yaml", render_chart(kube, namespace)))
-    homes = {"apiVersion": "v1", "kind": "List", "items": list(describe_homes(folder / "homes", namespace))}
+    homes = {"apiVersion": "v1", "kind": "List", "items": list(describe_homes(make_homes(folder / "homes"), namespace))}
     kube.kubectl("apply", "-f", write(folder / "homes.json", json.dumps(homes)))
     token = kube.kubectl("create", "token", HUB, f"--namespace={HUB_NAMESPACE}", f"--duration={HUB_HOURS}h").strip()
     kubeconfig = with_token(yaml.safe_load(kube.kubeconfig.read_text()), token, namespace)
@@ -91,7 +91,17 @@ def describe_namespace(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
-def describe_homes(folder: Path, namespace: str) -> Iterator[dict[str, Any]]:
+def make_homes(folder: Path) -> list[Path]:
+    """Folders for those who run in pods; the kubelet gives a folder of the node to nobody (``fsGroup`` does not touch it)."""
+    homes = [folder / str(number) for number in range(HOMES)]
+    for home in homes:
+        home.mkdir(parents=True)
+        os.chown(home, UID, GID)
+        home.chmod(0o770)
+    return homes
+
+
+def describe_homes(homes: list[Path], namespace: str) -> Iterator[dict[str, Any]]:
     """Volumes that wait for claims, each a folder of the nodes, which are this machine; nobody makes more of them."""
     group = "storage.k8s.io"
     default = {"storageclass.kubernetes.io/is-default-class": "true"}
@@ -101,12 +111,7 @@ def describe_homes(folder: Path, namespace: str) -> Iterator[dict[str, Any]]:
         "metadata": {"name": HOME_CLASS, "annotations": default},
         "provisioner": "kubernetes.io/no-provisioner",
     }
-    for number in range(HOMES):
-        home = folder / str(number)
-        home.mkdir(parents=True)
-        # The kubelet gives a folder of the node to nobody (`fsGroup` does not touch it).
-        os.chown(home, UID, GID)
-        home.chmod(0o770)
+    for number, home in enumerate(homes):
         yield {
             "apiVersion": "v1",
             "kind": "PersistentVolume",

@@ -12,6 +12,7 @@ from typing import Any, Self
 from af_hub.files import write_private
 
 SPAWNER = "af_hub.spawner.AFSpawner"
+AGENT_IMAGE = "af-hub.test/agent:1"
 NAMESPACE = "af-sessions"
 # Of the bridge, which has no route to anywhere else. XRootD tells hosts apart and not their ports, so that the origin has one of its own.
 ADDRESS, ORIGIN_ADDRESS = "10.88.0.1", "10.88.0.250"
@@ -66,7 +67,7 @@ class PodSessions:
 
     def environment(self) -> dict[str, str]:
         """What the hub's process gets beside what every hub gets."""
-        return {"AF_SPAWNER": SPAWNER, "KUBECONFIG": str(self.kubeconfig)}
+        return {"AF_SPAWNER": SPAWNER, "AF_AGENT_IMAGE": AGENT_IMAGE, "KUBECONFIG": str(self.kubeconfig)}
 
     def configuration(self, controller_url: str) -> str:
         """Lines of a configuration file for the hub."""
