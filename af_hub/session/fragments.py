@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the session agent reads names from here, and has no pydanti
 
 TOKEN_FILE = "token"  # noqa: S105
 POOL_TOKEN_FILE = "pool-token"  # noqa: S105
+POOL_AUTHORITY_FILE = "pool-ca.pem"
 AGENT_SOCKET = "agent.sock"
 READY_FILE = "ready"
 """There when the agent serves and the first token has come, or will not come soon."""
@@ -100,7 +101,7 @@ def dask_fragment(folder: str, controller_url: str, sites: tuple[str, ...]) -> S
     )
 
 
-def condor_fragment(folder: str, pool: "Pool", job_tokens: bool = False) -> SessionFragment:
+def condor_fragment(folder: str, pool: "Pool", job_tokens: bool = False, authority: str = "") -> SessionFragment:
     """HTCondor's tools and bindings in the session: this pool, by token and nothing else, no file of the machine's own HTCondor.
 
     The names are HTCondor's configuration macros (manual, section "Configuration Macros"), given by environment. The token is one of its
@@ -111,6 +112,9 @@ def condor_fragment(folder: str, pool: "Pool", job_tokens: bool = False) -> Sess
     ----------
     job_tokens
         Whether jobs that are submitted here ask for a token to read data with.
+    authority
+        The authority behind the access point's certificate, in PEM; it comes as a file. When empty, the session's machine has the pool's
+        ``ca_file``.
     """
     return SessionFragment(
         environment={
@@ -119,8 +123,9 @@ def condor_fragment(folder: str, pool: "Pool", job_tokens: bool = False) -> Sess
             "_condor_SCHEDD_HOST": pool.schedd,
             "_condor_SEC_CLIENT_AUTHENTICATION": "REQUIRED",
             "_condor_SEC_CLIENT_AUTHENTICATION_METHODS": "SCITOKENS",
-            "_condor_AUTH_SSL_CLIENT_CAFILE": pool.ca_file,
+            "_condor_AUTH_SSL_CLIENT_CAFILE": f"{folder}/{POOL_AUTHORITY_FILE}" if authority else pool.ca_file,
             "_condor_SCITOKENS_FILE": f"{folder}/{POOL_TOKEN_FILE}",
             **(SUBMIT_ENVIRONMENT if job_tokens else {}),
-        }
+        },
+        files={POOL_AUTHORITY_FILE: authority} if authority else {},
     )

@@ -299,4 +299,9 @@ class ChoosingSpawner(LoggingConfigurable):
 
     def _condor_fragment(self, folder: str, pool: str, rights: Rights, policy: Policy) -> SessionFragment:
         asks = pool in token_pools(policy, rights, self.user.name)
-        return fragments.condor_fragment(folder, policy.pools[pool], asks)
+        authority = ""
+        try:
+            authority = Path(policy.pools[pool].ca_file).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            self.log.error("no session can trust the pool %s (pools.%s.ca_file): %s", pool, pool, error)
+        return fragments.condor_fragment(folder, policy.pools[pool], asks, authority)

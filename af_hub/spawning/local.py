@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jupyterhub.spawner import Spawner
-from jupyterhub.utils import maybe_future, random_port, url_path_join, wait_for_http_server
+from jupyterhub.utils import maybe_future, random_port
 from traitlets import Float, List, Unicode, default
 
 from af_hub.errors import AFError
@@ -28,6 +28,7 @@ from af_hub.session.supervisor import MARK, READY_FD, SIGNPOST_FD
 from af_hub.session.tokenfile import TokenFile
 from af_hub.session.xrootd import CACHE
 from af_hub.spawning.choosing import ChoosingSpawner
+from af_hub.spawning.waiting import LOOK_SECONDS, comes_up
 
 # Kernels listen on ports of the loopback and tell whatever they print to everybody who connects, unless there are keys for it
 # (jupyter_client 8.10; one that does not know the setting passes over it).
@@ -35,9 +36,6 @@ PRIVATE_KERNELS = ("--KernelManager.transport_encryption=auto",)
 
 AT_HAND_SECONDS = 1.0
 """For which a session that begins waits for the hub's own token."""
-
-LOOK_SECONDS = 0.1
-"""How often a session that starts is looked at."""
 
 
 class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # JupyterHub has no types
@@ -167,7 +165,8 @@ class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # Jupyter
             When it ended, or did not answer in time; the sentence says where the log is.
         """
         seconds = min(self.first_token_timeout + self.http_timeout, self.start_timeout - 1)
-        answers = asyncio.create_task(self._answer(seconds))
+        base = self.server.base_url if self.server else "/"
+        answers = asyncio.create_task(comes_up(f"http://{self.ip}:{self.port}", base, seconds))
         while not answers.done() and self._supervisor is not None and self._supervisor.alive():
             await asyncio.wait({answers}, timeout=LOOK_SECONDS)
         if not answers.done():
@@ -182,18 +181,6 @@ class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # Jupyter
                 Reason.SILENT,
                 500,
             )
-
-    async def _answer(self, seconds: float) -> bool:
-        """Whether the person's server answers within that time."""
-        url = url_path_join(f"http://{self.ip}:{self.port}", self.server.base_url if self.server else "/", "api")
-        try:
-            async with asyncio.timeout(seconds):
-                while not await _listens(self.ip, self.port):  # noqa: ASYNC110 (it tells nobody by itself)
-                    await asyncio.sleep(LOOK_SECONDS)
-                await wait_for_http_server(url, timeout=seconds)
-        except TimeoutError:
-            return False
-        return True
 
     def _where_to_look(self) -> str:
         return (
@@ -336,16 +323,6 @@ class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # Jupyter
         """Forget the session, which is over."""
         super().clear_state()
         self._child = self._supervisor = self._folder = None
-
-
-async def _listens(host: str, port: int) -> bool:
-    """Whether somebody takes connections there."""
-    try:
-        _, writer = await asyncio.open_connection(host, port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 def _ours(module: str) -> list[str]:
