@@ -1,6 +1,7 @@
 """A certificate authority of a test's own, and server certificates of it."""
 
 import datetime
+import ipaddress
 from pathlib import Path
 
 from cryptography import x509
@@ -28,11 +29,11 @@ class Authority:
     def issue(self, folder: Path, *hostnames: str) -> tuple[Path, Path]:
         """A server certificate for ``hostnames`` and its key: ``tls.pem`` and ``tls.key`` in ``folder``.
 
-        An address counts as a name, since XRootD compares nothing but names.
+        An address counts as a name too, since XRootD compares nothing but names.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hostnames[0])])
-        names = x509.SubjectAlternativeName([x509.DNSName(name) for name in hostnames])
+        names = x509.SubjectAlternativeName([general for name in hostnames for general in general_names(name)])
         leaf = self._certificate(subject, key.public_key()).add_extension(names, critical=False)
         secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return (
@@ -53,3 +54,11 @@ class Authority:
             .not_valid_before(now - datetime.timedelta(minutes=5))
             .not_valid_after(now + self.valid)
         )
+
+
+def general_names(name: str) -> list[x509.GeneralName]:
+    """How a certificate says a name, or an address."""
+    try:
+        return [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(name))]
+    except ValueError:
+        return [x509.DNSName(name)]

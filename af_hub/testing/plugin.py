@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from af_hub.testing.hub import RealHub
     from af_hub.testing.iam import DemoIAM
     from af_hub.testing.iam_tokens import DemoUser
+    from af_hub.testing.kube_cluster import KubeCluster
     from af_hub.testing.other_hub import OtherHub
     from af_hub.testing.xrootd import DataService
 
@@ -193,4 +194,26 @@ def condor_pool(iam: "DemoIAM", tmp_path_factory: pytest.TempPathFactory) -> "It
         unavailable(f"no HTCondor: {error}")
     with RealPool(tmp_path_factory.mktemp("condor"), prefix) as running:
         map_demo_people(running, iam)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kube(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[KubeCluster]":
+    """A real Kubernetes with two nodes and an image registry; tests of it are marked ``kube``, and run in a machine of its own.
+
+    ``kube.kubectl("get", "pods")``, ``kube.helm(…)``, ``kube.push("agent")``, ``kube.namespace("mine")``: :mod:`af_hub.testing.kube_cluster`.
+    """
+    from contextlib import ExitStack
+
+    from af_hub.errors import Unavailable
+    from af_hub.testing.kube_build import say
+    from af_hub.testing.kube_cluster import KubeCluster, why_not_here
+
+    if reason := why_not_here():
+        unavailable(reason)
+    with ExitStack() as stack:
+        try:
+            running = stack.enter_context(KubeCluster(tmp_path_factory.mktemp("kube"), progress=say))
+        except Unavailable as reason:
+            unavailable(f"no Kubernetes: {reason}")
         yield running
