@@ -5,6 +5,7 @@ the registry's own origin and its token server ever sees the credentials, and ne
 Leaves to the caller which registry may be asked at all, and to :mod:`af_hub.registry.proof` what the answers mean.
 """
 
+import base64
 import logging
 import ssl
 from collections.abc import Mapping
@@ -86,7 +87,7 @@ def _basic(registry: str, path: str) -> str:
     user, colon, password = line.partition(":")
     if not (user and colon and password) or "\n" in line:
         raise _not_set_up(registry, f"{path} does not hold `user:password` in one line; write it so")
-    return aiohttp.BasicAuth(user, password, "utf-8").encode()
+    return f"Basic {base64.b64encode(line.encode()).decode()}"
 
 
 def _not_set_up(registry: str, what: str) -> ImageRefused:

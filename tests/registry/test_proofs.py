@@ -169,7 +169,8 @@ def test_answers_that_are_none(content: bytes) -> None:
     assert reason_of(refusal) in (ImageReason.AWAY, ImageReason.NO_IMAGE)
 
 
-@settings(max_examples=40)
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
 @given(
     st.recursive(
         st.none() | st.integers() | st.text(),
