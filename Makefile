@@ -10,10 +10,14 @@ ifeq ($(shell id -u),0)
 AS_USER := unshare --user --map-user=65534 --map-group=65534
 endif
 
+# Tests on a real Kubernetes run as root in a machine of its own. What they need is made before, once; what fails to be made skips its tests.
+PREPARE_KUBE = $(BIN)/python -m af_hub.testing.kube_images || true
+TEST_KUBE = $(BIN)/python -m af_hub.testing.kube_machine $(BIN)/python -m pytest -q -m "kube and not long" $(TEST_ARGS) || test $$? -eq 5
+
 # Tests of worker nodes with accounts run where there are many. Status 5: TEST_ARGS chose none of them.
 TEST_ACCOUNTS = $(BIN)/python -m af_hub.testing.accounts $(BIN)/python -m pytest -q -m accounts $(TEST_ARGS) || test $$? -eq 5
 
-.PHONY: help setup setup-for-tests demo demo-check test test-fast test-long bench bench-policy bench-tokens lint docs clean
+.PHONY: help setup setup-for-tests demo demo-check demo-kube test test-kube test-fast test-long bench bench-policy bench-tokens lint docs clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' $(MAKEFILE_LIST)
@@ -42,20 +46,31 @@ demo: setup          ## the whole facility on this machine; Ctrl-C ends it
 demo-check: setup    ## the way of a user through the demo, hop by hop, without a person
 	@$(AS_USER) $(BIN)/af-hub demo-check --with-parent $(CHECK_ARGS)
 
+demo-kube: setup     ## the demo with sessions as pods of a real Kubernetes; needs root and Go
+	@$(BIN)/af-hub demo-kube --with-parent
+
 setup-for-tests: .venv/installed
 	@$(AS_USER) $(BIN)/af-hub demo-setup --keep-going
 
 # Two at a time, as tests/conftest.py shares them out: most of them wait for daemons most of the time.
 test: setup-for-tests   ## all tests; what this machine cannot run is skipped with the reason
-	@$(AS_USER) $(BIN)/python -m pytest -q -m "not long and not accounts" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+	@$(AS_USER) $(BIN)/python -m pytest -q -m "not long and not accounts and not kube" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 	@$(TEST_ACCOUNTS)
+	@$(PREPARE_KUBE)
+	@$(TEST_KUBE)
+
+test-kube: setup-for-tests   ## the tests on a real Kubernetes alone; needs root, and once Go and about ten minutes
+	@$(PREPARE_KUBE)
+	@$(TEST_KUBE)
 
 test-fast: .venv/installed   ## the quick tests, which start no daemons of others
-	@$(AS_USER) $(BIN)/python -m pytest -q -m "not real and not slow and not long" --numprocesses auto --dist worksteal $(TEST_ARGS)
+	@$(AS_USER) $(BIN)/python -m pytest -q -m "not real and not slow and not long and not kube" --numprocesses auto --dist worksteal $(TEST_ARGS)
 
 test-long: setup-for-tests   ## the full matrices too
-	@$(AS_USER) $(BIN)/python -m pytest -q -m "not accounts" $(TEST_ARGS)
+	@$(AS_USER) $(BIN)/python -m pytest -q -m "not accounts and not kube" $(TEST_ARGS)
 	@$(TEST_ACCOUNTS)
+	@$(PREPARE_KUBE)
+	@$(subst kube and not long,kube,$(TEST_KUBE))
 
 bench: setup         ## figures beside what people know, written into docs; about five minutes, on a quiet machine
 	@$(AS_USER) $(BIN)/python -m tests.bench --write $(BENCH_ARGS)

@@ -11,15 +11,16 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 
 from af_hub.demo.pods import ADDRESS, DOMAIN, HOSTNAME, NAMESPACE, ORIGIN_ADDRESS, PodSessions
 from af_hub.files import write_private
+from af_hub.testing.kube_cluster import KubeCluster
+from af_hub.testing.kube_node import BRIDGE
 from af_hub.testing.places import CONFIGURATION
 
-BRIDGE = "afcni0"
 HUB = "hub"
 HUB_HOURS = 48
 HOMES, HOME_SIZE = 12, "10Gi"
@@ -32,26 +33,12 @@ HUB_NAMESPACE = "af-hub"
 CHART_VALUES = {"publicURL": "http://127.0.0.1/", "iam.clientID": "demo", "iam.clientSecret.name": "demo"}
 
 
-class Kubernetes(Protocol):
-    """A running one, as the fixture ``kube`` and ``make demo-kube`` have it."""
-
-    kubeconfig: Path
-    registry: str
-
-    def kubectl(self, *arguments: str) -> str:
-        """Run kubectl as its administrator."""
-
-    def helm(self, *arguments: str) -> str:
-        """Run helm."""
-
-
-def prepare(kube: Kubernetes, folder: Path, namespace: str = NAMESPACE) -> PodSessions:
+def prepare(kube: KubeCluster, folder: Path, namespace: str = NAMESPACE) -> PodSessions:
     """Make all of it, with files in ``folder``; once for each namespace."""
     take_addresses(folder)
-    kube.kubectl("apply", "-f", write(folder / "hub-namespace.json", json.dumps(describe_namespace(HUB_NAMESPACE))))
-    kube.kubectl("apply", "-f", write(folder / "sessions.yaml", render_chart(kube, namespace)))
-    homes = {"apiVersion": "v1", "kind": "List", "items": list(describe_homes(make_homes(folder / "homes"), namespace))}
-    kube.kubectl("apply", "-f", write(folder / "homes.json", json.dumps(homes)))
+    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HUB_NAMESPACE}})
+    kube.kubectl("apply", "-f", "-", text=render_chart(kube, namespace))
+    kube.apply(*describe_homes(make_homes(folder / "homes"), namespace))
     token = kube.kubectl("create", "token", HUB, f"--namespace={HUB_NAMESPACE}", f"--duration={HUB_HOURS}h").strip()
     kubeconfig = with_token(yaml.safe_load(kube.kubeconfig.read_text()), token, namespace)
     return PodSessions(
@@ -59,12 +46,7 @@ def prepare(kube: Kubernetes, folder: Path, namespace: str = NAMESPACE) -> PodSe
     )
 
 
-def write(path: Path, text: str) -> str:
-    """A file for one of the programs; its name."""
-    return str(write_private(path, text))
-
-
-def render_chart(kube: Kubernetes, namespace: str) -> str:
+def render_chart(kube: KubeCluster, namespace: str) -> str:
     """The chart's part for sessions and the hub's rights: namespace, accounts, Role."""
     values = CHART_VALUES | {"sessions.namespace": namespace}
     parts = (f"--show-only=templates/{name}.yaml" for name in ("sessions", "accounts"))
@@ -84,11 +66,6 @@ def take_addresses(folder: Path) -> None:
         hosts.write_text(f"{Path('/etc/hosts').read_text().rstrip()}\n{ADDRESS} {HOSTNAME}.{DOMAIN} {HOSTNAME}\n")
         hosts.chmod(0o644)
         run("mount", "--bind", str(hosts), "/etc/hosts")
-
-
-def describe_namespace(name: str) -> dict[str, Any]:
-    """A namespace."""
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
 def make_homes(folder: Path) -> list[Path]:

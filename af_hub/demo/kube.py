@@ -1,0 +1,141 @@
+"""``make demo-kube``: the demo whose sessions are pods of a real Kubernetes, in a machine of its own around both.
+
+Three layers. :func:`start` runs outside, as root: it takes the port that people type and makes the machine. :func:`serve` runs in that machine,
+still as root: cluster, registry, images, and what the hub may do there. The facility itself runs inside as an ordinary user and is told of
+the cluster by a file (:mod:`af_hub.demo.pods`); a relay leads browsers to it. Promises: several live side by side; everything ends with
+Ctrl-C, and nothing is left. Leaves the cluster to :mod:`af_hub.testing.kube_cluster`.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NoReturn
+
+from rich.console import Console
+
+from af_hub.demo.ground import prepare
+from af_hub.demo.run import port_or_free
+from af_hub.errors import Unavailable
+from af_hub.files import write_private
+from af_hub.session.processes import die_with
+from af_hub.testing.kube_build import KUBERNETES_PROGRAM, PROGRAMS, build
+from af_hub.testing.kube_cluster import KubeCluster, machine_lacks
+from af_hub.testing.kube_machine import why_not
+from af_hub.testing.network import AS_USER
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+END_SECONDS, INTERRUPTED = 60, 130
+IMAGES = ("agent", "python-analysis", "python-base")
+
+
+def start(folder: Path, port: int, ready_fd: int | None = None, with_parent: bool = False) -> NoReturn:
+    """Become a machine with all of it, until somebody ends it.
+
+    Raises
+    ------
+    Unavailable
+        When this user or this machine cannot; the sentence says what is wanted.
+    """
+    if reason := why_not() or machine_lacks():
+        raise Unavailable(f"make demo-kube cannot run here: {reason}")
+    for program in PROGRAMS:
+        build(program, print)
+    listening = socket.create_server(("127.0.0.1", port_or_free(port)))
+    own = listening.getsockname()[1]
+    if port not in (0, own):
+        print(f"Port {port} is taken by another program; the hub has {own} instead.")
+    if with_parent:
+        die_with(os.getppid(), signal.SIGTERM)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what runs inside hears it too, and ends in order
+    listening.set_inheritable(True)
+    argv = [sys.executable, "-m", "af_hub.testing.kube_machine", sys.executable, "-m", "af_hub.demo.kube"]
+    argv += ["--folder", str(folder.absolute()), "--listen-fd", str(listening.detach()), "--port", str(own)]
+    argv += ["--outside", str(os.getpid())]  # the same process goes on as the machine
+    argv += ["--ready-fd", str(ready_fd)] if ready_fd is not None else []
+    os.execv(argv[0], argv)  # noqa: S606
+
+
+def serve(folder: Path, listen_fd: int, port: int, outside: int, ready_fd: int | None) -> int:
+    """Cluster, then facility, until that ends; its exit status."""
+    console = Console(highlight=False, soft_wrap=True)
+    with TemporaryDirectory(prefix="af-hub-kube-") as made, ending_by_signal():
+        own = Path(made)
+        console.print("Starting Kubernetes ...")
+        with KubeCluster(own / "logs", progress=console.print) as kube:
+            for name in IMAGES:
+                kube.push(name)
+            pods = prepare(kube, own).write(own / "pods.json")
+            kubectl = write_private(own / "kubectl", describe_kubectl(kube, outside), 0o700)
+            console.print(f"Kubernetes runs; as root, {kubectl} get pods --all-namespaces  looks at it.")
+            demo = [sys.executable, "-m", "af_hub.cli", "demo", "--folder", str(folder), "--port", str(port)]
+            demo += ["--pods", str(pods), "--with-parent"]
+            demo += ["--ready-fd", str(ready_fd)] if ready_fd is not None else []
+            relay = [sys.executable, "-m", "af_hub.demo.relay", "--listen-fd", str(listen_fd)]
+            with as_user(demo, ready_fd) as facility, as_user([*relay, "--to", f"127.0.0.1:{port}"], listen_fd):
+                os.close(listen_fd)
+                return facility.wait()
+    return INTERRUPTED
+
+
+def describe_kubectl(kube: KubeCluster, outside: int) -> str:
+    """A script that runs kubectl in our network, from where the process ``outside`` is known by this number."""
+    program = KUBERNETES_PROGRAM.folder / "kubectl"
+    inside = f'"$(cat /proc/{outside}/task/{outside}/children)"'
+    return f'#!/bin/sh\nexec nsenter --target {inside} --net --mount {program} --kubeconfig {kube.kubeconfig} "$@"\n'
+
+
+@contextmanager
+def as_user(argv: list[str], descriptor: int | None) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run it as an ordinary user with this descriptor; told to end at the end."""
+    process = subprocess.Popen([*AS_USER, *argv], pass_fds=[] if descriptor is None else [descriptor])
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+@contextmanager
+def ending_by_signal() -> Iterator[None]:
+    """Signals that end us leave the block in order; once, lest a second one cut the ending short."""
+
+    def leave(*_: object) -> None:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in ENDING:
+        signal.signal(number, leave)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+
+
+def main() -> None:
+    """``python -m af_hub.demo.kube``, in the machine that :func:`start` made."""
+    parser = argparse.ArgumentParser(prog="af_hub.demo.kube", description=__doc__.partition("\n")[0])
+    parser.add_argument("--folder", type=Path, required=True, help="where the facility keeps its files")
+    parser.add_argument("--listen-fd", type=int, required=True, help="descriptor of the socket that people come to")
+    parser.add_argument("--port", type=int, required=True, help="its port, which the hub has inside")
+    parser.add_argument("--outside", type=int, required=True, help="process id of the machine, outside of it")
+    parser.add_argument("--ready-fd", type=int, help="descriptor that gets one line of JSON with addresses")
+    args = parser.parse_args()
+    try:
+        sys.exit(serve(args.folder, args.listen_fd, args.port, args.outside, args.ready_fd))
+    except Unavailable as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main()
