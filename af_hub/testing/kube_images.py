@@ -1,6 +1,6 @@
 """Container images for a test's cluster: this project's and a few small ones, built by buildah in the user's cache.
 
-``python -m af_hub.testing.kube_images`` builds all of them beforehand. Promises: an image is built again only when something that goes into
+``python -m af_hub.testing.kube_images`` makes all of them beforehand, and the cluster's programs. Promises: an image is built again only when something that goes into
 it has changed; mounts of a build end with it, also of one that is killed; nothing is taken from another registry, since the base is made by
 mmdebstrap from Debian's packages. Leaves what an image holds to ``images/NAME/Containerfile``.
 """
@@ -13,14 +13,15 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from af_hub.errors import Unavailable
 from af_hub.testing.debian import Progress, cache_folder, find_archive, locked, run
-from af_hub.testing.kube_build import COREDNS_PROGRAM, PAUSE_PROGRAM, GoProgram, say
-from af_hub.testing.kube_machine import INSIDE, OUTSIDE
+from af_hub.testing.kube_build import COREDNS_PROGRAM, PAUSE_PROGRAM, PROGRAMS, GoProgram, build, say
+from af_hub.testing.kube_machine import INSIDE, OUTSIDE, why_not
 from af_hub.testing.places import CHECKOUT, IN_CHECKOUT
 
 HOST = "af-hub.test"
@@ -272,16 +273,28 @@ def push(image: str, wanted: str, registry: str) -> None:
 
 
 def main() -> None:
-    """Build what is not there, and say at the end what could not be built."""
+    """Compile and build what is not there, and say at the end what is still not."""
     failed = {}
-    for name in sys.argv[1:] or [PAUSE, DNS, *names()]:
+    if reason := why_not():
+        sys.exit(f"nothing is made for tests on a real Kubernetes: {reason}")
+    for name, make in {**programs(), **images(sys.argv[1:])}.items():
         try:
-            provide(name, say)
+            make()
         except Unavailable as error:
             failed[name] = error
-    for name, reason in failed.items():
-        say(f"no image {name}: {reason}")
+    for name, why in failed.items():
+        say(f"there is no {name}: {why}")
     sys.exit(1 if failed else 0)
+
+
+def programs() -> dict[str, Callable[[], object]]:
+    """How to have each program."""
+    return {f"program {program.name}": partial(build, program, say) for program in PROGRAMS}
+
+
+def images(wanted: Sequence[str]) -> dict[str, Callable[[], object]]:
+    """How to have each image: those that are wanted, or all."""
+    return {f"image {name}": partial(provide, name, say) for name in wanted or [PAUSE, DNS, DEBIAN, *names()]}
 
 
 if __name__ == "__main__":
