@@ -172,6 +172,6 @@ def test_a_wrong_cvmfs_is_told(cvmfs, says):
 
 
 def test_cvmfs_by_a_claim_whose_name_is_a_variable():
-    text = written({}, cvmfs={"claim": "${AF_CVMFS_CLAIM}", "repositories": ["cms.cern.ch", "sft.cern.ch"]})
+    text = written({}, cvmfs={"claim": "${CVMFS_CLAIM}", "repositories": ["cms.cern.ch", "sft.cern.ch"]})
     assert not check_policy(text, "facility.yaml", {}, NOW).mistakes
-    assert read_policy(text, "facility.yaml", {"AF_CVMFS_CLAIM": ""}, lenient=True).cvmfs.claim == ""
+    assert read_policy(text, "facility.yaml", {"CVMFS_CLAIM": ""}, lenient=True).cvmfs.claim == ""
