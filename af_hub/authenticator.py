@@ -111,6 +111,8 @@ class IAMAuthenticator(IAMSettings):
         loop = asyncio.get_running_loop()
         self._keeping = loop.create_task(self.keeper.keep_fresh(), name="token keeper")
         self._looking = loop.create_task(keep_current(self.policy_source), name="look at the policy")
+        if at_hub_start := getattr(app.spawner_class, "at_hub_start", None):
+            self._spawner_begins = loop.create_task(at_hub_start(app), name="spawner at the hub's start")
         metrics.publish(self.keeper.standings)
         return [
             *super().get_handlers(app),

@@ -3,9 +3,20 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from af_hub.policy.model import Size
 from af_hub.policy.units import describe_bytes
+
+
+class WhatIsFree(Protocol):
+    """What the spawn page says of the place where sessions run."""
+
+    def describe(self) -> str:
+        """One sentence; empty when nothing is known."""
+
+    def lacks(self, size: Size) -> str:
+        """What there is too little of for ``size``, as a sentence; empty when it fits."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from af_hub.session import fragments
 from af_hub.session.authorities import authority_files
 from af_hub.session.cvmfs import cvmfs_fragment
 from af_hub.session.fragments import SessionFragment
-from af_hub.session.machine import describe_size, free_now
+from af_hub.session.machine import WhatIsFree, describe_size, free_now
 from af_hub.session.options import (
     OWN,
     TYPED,
@@ -186,7 +186,7 @@ class ChoosingSpawner(LoggingConfigurable):
             return str(
                 PAGE.from_string('<p class="alert alert-warning">{{ text | urlize }}</p>').render(text=str(refusal))
             )
-        free = free_now()
+        free = await self._free()
         return str(
             PAGE.get_template("options_form.html").render(
                 own=OWN if rights.own_images else "",
@@ -209,6 +209,10 @@ class ChoosingSpawner(LoggingConfigurable):
                 free=free.describe(),
             )
         )
+
+    async def _free(self) -> WhatIsFree:
+        """What is free where sessions run."""
+        return free_now()
 
     def _preselected(self, rights: Rights, policy: Policy) -> dict[str, str]:
         """What to fill into the form: what was refused a moment ago, else the last choice where it is still given, else the first of each."""

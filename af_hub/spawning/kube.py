@@ -33,6 +33,7 @@ from af_hub.registry.proof import ImageProof
 from af_hub.registry.prover import Prover
 from af_hub.session.cvmfs import read_repositories
 from af_hub.session.folders import safe_name
+from af_hub.session.machine import WhatIsFree
 from af_hub.session.options import Reason, SessionOptions
 from af_hub.session.xrootd import CACHE
 from af_hub.spawning import progress, verbs
@@ -54,6 +55,7 @@ from af_hub.spawning.pod import (
     with_resources,
 )
 from af_hub.spawning.progress import Chosen, Ended, Step
+from af_hub.spawning.quota import read_quotas
 from af_hub.spawning.steady import NO_CONNECTION, SteadyKubeSpawner, comes_back
 from af_hub.spawning.waiting import comes_up
 
@@ -67,6 +69,9 @@ LOOK_SECONDS = 0.2
 PROGRESS_SECONDS = 1.0
 ADOPT_SECONDS = 60.0
 """For which a new hub waits for a session that the one before it had begun to start."""
+
+FREE_SECONDS = 2.0
+"""For which the spawn page waits for the quotas."""
 
 AGENT_SECONDS = 30
 """For which the agent may start, beside the wait for the first token."""
@@ -210,6 +215,17 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
                 "into facility.yaml (images, sizes, rules), and take it out"
             )
         return proposal["value"]
+
+    async def _free(self) -> WhatIsFree:
+        """What the namespace's quotas leave; nothing is said when they cannot be seen."""
+        try:
+            found = await asyncio.wait_for(
+                self.api.list_namespaced_resource_quota(self.namespace, _preload_content=False), FREE_SECONDS
+            )
+            return read_quotas((await found.json()).get("items", []) if found.status == HTTPStatus.OK else [])
+        except (ApiException, ValueError, *NO_CONNECTION) as error:
+            self.log.warning("what is free for sessions cannot be seen: %r", error)
+            return read_quotas([])
 
     # --- the choice, for the last time -------------------------------------------------------------------------------------
 
@@ -535,6 +551,20 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
                 500,
             )
         self._roles_seen.add(self.namespace)
+
+    @classmethod
+    async def at_hub_start(cls, app: Any) -> None:
+        """Say in the log at once what no session could start with; :class:`~af_hub.authenticator.IAMAuthenticator` calls it."""
+        try:
+            if said := await cls(parent=app, _mock=True).role_lacks():
+                app.log.critical("no session starts. %s", said)
+        except TraitError as error:
+            app.log.critical("no session starts. The hub's configuration cannot be: %s", error)
+        except (ApiException, *NO_CONNECTION) as error:
+            app.log.error(
+                "what the hub may do in the cluster cannot be seen now; it is looked at with the first session: %r",
+                error,
+            )
 
     async def role_lacks(self) -> str:
         """What the hub's Role lacks, for administrators; empty when nothing.
