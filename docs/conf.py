@@ -19,6 +19,7 @@ extensions = [
     "af_reference",
     "af_names",
     "af_drawing",
+    "af_chart",
 ]
 exclude_patterns = ["_build", "_figures", "examples"]
 root_doc = "index"

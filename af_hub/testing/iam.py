@@ -19,9 +19,9 @@ and what is signed stands in iam_authority, how it fails in iam_faults.
 import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
@@ -37,6 +37,7 @@ from af_hub.testing.iam_scim import Scim
 from af_hub.testing.iam_tokens import DemoUser
 
 PERMIT_ALL = (ExchangePolicy(),)
+Server = TypeVar("Server", bound=AbstractAsyncContextManager[Any])
 
 
 class DemoIAM(Authority):
@@ -53,7 +54,9 @@ class DemoIAM(Authority):
     Parameters
     ----------
     port
-        On 127.0.0.1; any free one when 0.
+        Any free one when 0.
+    address
+        Where it listens.
     interval
         Seconds that a program of the device flow must leave between two questions.
     exchanges
@@ -68,12 +71,13 @@ class DemoIAM(Authority):
         clients: Iterable[DemoClient],
         *,
         port: int = 0,
+        address: str = "127.0.0.1",
         interval: float = 5,
         exchanges: Iterable[ExchangePolicy] = PERMIT_ALL,
         **about: Any,
     ) -> None:
         super().__init__(users, clients, **about)
-        self.port, self._right_clock = port, self.clock
+        self.port, self.address, self._right_clock = port, address, self.clock
         self.interval, self.exchanges = interval, tuple(exchanges)
         self.asked: list[str] = []
         self.logged_out: list[str] = []
@@ -92,7 +96,7 @@ class DemoIAM(Authority):
             app.add_routes(part.routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, self.address, self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self
@@ -106,7 +110,7 @@ class DemoIAM(Authority):
     @property
     def url(self) -> str:
         """Where it listens, with a slash."""
-        return f"http://127.0.0.1:{self.port}/"
+        return f"http://{self.address}:{self.port}/"
 
     @property
     def discovery(self) -> str:
@@ -201,8 +205,8 @@ async def answer_faults(request: web.Request, handler: Callable[[web.Request], A
 
 
 @contextmanager
-def in_thread(iam: DemoIAM) -> Iterator[DemoIAM]:
-    """Serve it from a thread of its own, for tests that have no event loop or must not block theirs."""
+def in_thread(iam: Server) -> Iterator[Server]:
+    """Serve it, or any other of our fakes, from a thread of its own, for tests that have no event loop or must not block theirs."""
     ready, failed, loop = threading.Event(), [], asyncio.new_event_loop()
     over = asyncio.Event()
 
@@ -220,7 +224,7 @@ def in_thread(iam: DemoIAM) -> Iterator[DemoIAM]:
         finally:
             loop.close()
 
-    thread = threading.Thread(target=run, name="demo-iam", daemon=True)
+    thread = threading.Thread(target=run, name=type(iam).__name__, daemon=True)
     thread.start()
     ready.wait(10)
     if failed:

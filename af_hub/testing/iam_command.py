@@ -20,6 +20,7 @@ async def serve(options: argparse.Namespace) -> None:
         clients,
         issuer=options.issuer,
         port=options.port,
+        address=options.address,
         lifetime=options.lifetime,
         algorithm=options.algorithm,
         state=options.state,
@@ -40,7 +41,8 @@ def main() -> None:
     parser.add_argument("--users", type=Path, required=True, metavar="FILE", help="YAML list of users")
     parser.add_argument("--clients", type=Path, required=True, metavar="FILE", help="JSON list of clients, mode 0600")
     parser.add_argument("--ready-fd", type=int, metavar="N", help="tell this descriptor when it serves")
-    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; any free one by default")
+    parser.add_argument("--port", type=int, default=0, help="any free one by default")
+    parser.add_argument("--address", default="127.0.0.1", help="where it listens; default: %(default)s")
     parser.add_argument("--issuer", default=ISSUER, metavar="URL", help="the `iss` of its tokens")
     parser.add_argument("--lifetime", type=float, default=3600, metavar="SECONDS", help="of access tokens")
     parser.add_argument("--state", type=Path, metavar="FILE", help="keep keys and refresh tokens there, mode 0600")

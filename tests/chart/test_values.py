@@ -41,7 +41,7 @@ def test_every_value_has_a_default_but_those_that_nobody_can_know(schema: dict[s
                 yield from without_default(inner, values[name], f"{place}.{name}")
 
     asked = {"publicURL", "iam.clientID", "iam.clientSecret.name"}
-    assert {one for one in without_default(schema, defaults) if not one.startswith("keys.numbers.")} == asked
+    assert set(without_default(schema, defaults)) == asked
     wrong = [error.message for error in Draft7Validator(schema).iter_errors(defaults)]
     assert len(wrong) == len(asked) and all("is a required property" in one for one in wrong)
 
