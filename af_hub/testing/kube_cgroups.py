@@ -43,7 +43,7 @@ def read_hierarchies(mountinfo: str, own: str) -> list[Hierarchy]:
         before, _, after = line.partition(" - ")
         root, point = before.split()[3:5]
         kind, _, options = after.split()
-        if kind not in ("cgroup", "cgroup2"):
+        if kind not in ("cgroup", "cgroup2") or root.startswith("/.."):  # a tree from outside of our cgroup namespace
             continue
         given = options.split(",")
         names = (

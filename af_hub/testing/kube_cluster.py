@@ -216,12 +216,19 @@ class KubeCluster:
         Unavailable
             When it cannot be built.
         """
-        image = kube_images.provide(name, self.progress)
-        if self._store.pushed.get(name) != image.id:
+        return self._bring(kube_images.provide(name, self.progress))
+
+    def build(self, name: str, base: str, *lines: str) -> str:
+        """Have an image of a test's own in the registry: ``kube.build("test-of-root", "agent", "USER 0")``; what pods call it."""
+        return self._bring(kube_images.derive(name, base, lines, self.progress))
+
+    def _bring(self, image: kube_images.Image) -> str:
+        """Have it in the registry; nodes forget another one of that name."""
+        if self._store.pushed.get(image.name) != image.id:
             kube_images.push(image.id, image.reference, self._registry.address)
             for node in self._nodes:
                 node.forget_image(image.reference)
-            self._store.note_pushed(name, image.id)
+            self._store.note_pushed(image.name, image.id)
         return image.reference
 
     def find_registry(self, host: str, address: str) -> None:

@@ -250,6 +250,19 @@ def project(name: str, progress: Progress) -> Image:
     return once(name, key, make, progress)
 
 
+def derive(name: str, base: str, lines: Sequence[str], progress: Progress = lambda _: None) -> Image:
+    """An image of a test's own: that of the name ``base`` with more lines of a Containerfile, which find no network."""
+    below = provide(base, progress)
+
+    def make() -> str:
+        with tempfile.TemporaryDirectory(prefix="af-image-") as made:
+            context = Path(made)
+            (context / "Containerfile").write_text("\n".join([f"FROM {below.id}", *lines, ""]))
+            return build_containerfile(context, context / "Containerfile", f"localhost/af-{name}:1")
+
+    return once(name, digest([], below.id, *lines), make, progress)
+
+
 def provide(name: str, progress: Progress = lambda _: None) -> Image:
     """An image by name: one of the project's, or ``pause``, ``coredns``, ``debian``; built now if need be.
 

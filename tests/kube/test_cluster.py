@@ -118,3 +118,10 @@ def test_a_drained_node_is_left(kube, restricted):
     finally:
         kube.uncordon("node2")
     assert comes_true(lambda: kube.control.api.ready_nodes() == 2, 30)
+
+
+def test_a_changed_image_is_taken_anew(kube, said):
+    """Under the same name, which nodes have already."""
+    for word in ("old", "new"):
+        image = kube.build("test-changed", "debian", f"RUN echo {word} > /word")
+        assert said(image, "cat", "/word", name=word, nodeName="node1") == f"{word}\n"

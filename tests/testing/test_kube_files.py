@@ -81,6 +81,12 @@ def tree(point: str, kind: str, options: str, place: str) -> Hierarchy:
             [tree("memory", "cgroup", "memory", "memory")],
             id="mounted twice",
         ),
+        pytest.param(
+            UNIFIED.replace(" / /sys", " /.. /sys") + UNIFIED,
+            "0::/machine\n",
+            [tree("unified", "cgroup2", "", "unified/machine")],
+            id="over that of the machine outside",
+        ),
         pytest.param(MEMORY, "3:cpuset:/\n", [], id="not in that tree"),
     ],
 )
