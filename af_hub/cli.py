@@ -13,29 +13,15 @@ from typing import TextIO
 
 import click
 
-from af_hub.cli_options import CHECKOUT, NO, facility_option
+from af_hub.cli_options import CHECKOUT, NO, facility_option, keeper_option, users_option
 from af_hub.cli_pool import mapfile, negotiator
+from af_hub.cli_session import session
 from af_hub.errors import AFError, PolicyError
 
 INTERRUPTED = 130
 
 with_parent_option = click.option(
     "--with-parent", is_flag=True, help="End when whoever started this ends, as make does."
-)
-
-users_option = click.option(
-    "--users",
-    "users_file",
-    type=click.Path(path_type=Path),
-    default=lambda: os.environ.get("AF_DEMO_USERS", CHECKOUT / "af_hub" / "demo" / "users.yaml"),
-    help="The people of the demo's IAM; AF_DEMO_USERS, else the checkout's af_hub/demo/users.yaml.",
-)
-
-keeper_option = click.option(
-    "--database",
-    type=click.Path(path_type=Path),
-    default=lambda: os.environ.get("AF_HUB_RECORDS", CHECKOUT / ".demo" / "hub" / "keeper.sqlite"),
-    help="The token keeper's database, with the claims that it recorded; AF_HUB_RECORDS, else the demo's.",
 )
 
 
@@ -393,7 +379,7 @@ def demo_check(json_file: Path | None, keep: bool, with_parent: bool) -> None:
     sys.exit(0 if all(hop.ok for hop in hops) else 1)
 
 
-for command in (mapfile, negotiator):
+for command in (mapfile, negotiator, session):
     main.add_command(command)
 
 

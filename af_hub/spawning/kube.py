@@ -231,9 +231,19 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
 
     async def load_user_options(self) -> None:
         """What KubeSpawner does for profiles: turn the choice into what the pod will be."""
-        self._doing = Step(2, "Your choice is looked at.")
         await self._see_role()
-        options, rights, policy = await self._checked(self.user_options)
+        await self.prepare(self.user_options)
+
+    async def prepare(self, choice: object) -> SessionPod:
+        """Check the choice, prove its image, and put together what its pod will be.
+
+        Raises
+        ------
+        SessionRefused
+            When there can be no such session.
+        """
+        self._doing = Step(2, "Your choice is looked at.")
+        options, rights, policy = await self._checked(choice)
         if not options.image.container:
             self._refuse(
                 f"The image {options.image_name!r} has no `container` in facility.yaml, so it cannot run in a pod.",
@@ -246,7 +256,8 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
             )
         self._doing = Step(3, "The image's registry is asked about it.")
         self._take(options, await self._prove(options, policy))
-        self._session, self._agent_config = self.session_pod(options, rights, policy)
+        self._session, self._agent_config = self._session_pod(options, rights, policy)
+        return self._session
 
     async def _prove(self, options: SessionOptions, policy: Policy) -> ImageProof:
         """What the registry says of the image.
@@ -270,7 +281,9 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
         self.cpu_guarantee = round(options.size.cpus * self.guaranteed_cores, 3)
         self.mem_guarantee = options.size.memory
 
-    def session_pod(self, options: SessionOptions, rights: Rights, policy: Policy) -> tuple[SessionPod, dict[str, Any]]:
+    def _session_pod(
+        self, options: SessionOptions, rights: Rights, policy: Policy
+    ) -> tuple[SessionPod, dict[str, Any]]:
         """Our part of the pod, and what its agent is told beside its hub token."""
         fragment = self.describe(options, rights, policy, FOLDER)
         home = f"/home/{safe_name(self.user.name)}"
@@ -368,15 +381,7 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
         SessionRefused
             When it cannot be made.
         """
-        assert self._session is not None and self._agent_config is not None
-        config = {
-            **self._agent_config,
-            "hub_api_url": super().get_env()["JUPYTERHUB_API_URL"],
-            "hub_token": self._new_agent_token(),
-        }
-        data = {HUB_TOKEN: self.api_token, CONFIG_FILE: json.dumps(config)}
-        labels = self._build_common_labels({"component": self.component_label})
-        manifest = secret_manifest(self._session.secret, self.pod_name, self._pod_uid, labels, data)
+        manifest = self.secret(self.api_token, self._new_agent_token())
         try:
             await exponential_backoff(
                 partial(self._ask_for_secret, manifest), "no Secret", timeout=self.k8s_api_request_retry_timeout
@@ -385,6 +390,15 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
             ended = self._why(error, "make the Secret of a session")
             self.log.error("no Secret for %s: %s", self._log_name, ended.sentence)
             self._refuse(ended.sentence, ended.reason, 500)
+
+    def secret(self, server_token: str, agent_token: str) -> dict[str, Any]:
+        """The session's Secret, with these hub tokens in it."""
+        assert self._session is not None and self._agent_config is not None
+        hub_api_url = super().get_env()["JUPYTERHUB_API_URL"]
+        config = {**self._agent_config, "hub_api_url": hub_api_url, "hub_token": agent_token}
+        data = {HUB_TOKEN: server_token, CONFIG_FILE: json.dumps(config)}
+        labels = self._build_common_labels({"component": self.component_label})
+        return secret_manifest(self._session.secret, self.pod_name, self._pod_uid, labels, data)
 
     async def _ask_for_secret(self, manifest: dict[str, Any]) -> bool:
         try:

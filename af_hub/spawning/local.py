@@ -243,6 +243,20 @@ class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # Jupyter
             )
         return Identity.of(self._child.pid)
 
+    async def describe_environment(self, choice: object, folder: Path) -> tuple[dict[str, str], Mapping[str, str]]:
+        """What a session in ``folder`` would have, and its files; the hub token is what ``api_token`` says.
+
+        Raises
+        ------
+        SessionRefused
+            When there can be no such session.
+        """
+        options, rights, policy = await self._checked(choice)
+        python, home = self._python_of(options), Path(self.state_dir) / "home" / safe_name(self.user.name)
+        self.cpu_limit, self.mem_limit, self._folder = options.size.cpus, options.size.memory, folder
+        fragment = self.describe(options, rights, policy, str(folder))
+        return self._environment(python, home, fragment), fragment.files
+
     def _environment(self, python: Path, home: Path, fragment: SessionFragment) -> dict[str, str]:
         """The session's whole environment; the administrator's ``Spawner.environment`` has the last word."""
         assert self._folder is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kubernetes_asyncio.client import ApiClient
-from kubespawner.clients import load_config
+from kubespawner.clients import _client_cache, load_config
 
 from af_hub.iam.claims import Claims
 from af_hub.policy.decide import Rights, decide
@@ -75,6 +75,7 @@ def use_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str = "htt
     path.write_text(KUBECONFIG % url)
     monkeypatch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
     load_config.cache_clear()
+    _client_cache.clear()
 
 
 def policy_with(ca_file: str = "/ca.pem") -> Policy:
