@@ -219,6 +219,8 @@ class RealHub:
     extra_config
         Text of a further configuration file. Without it the hub ends its sessions when it ends, unlike the one in production:
         a test leaves nothing.
+    address
+        Where sessions find the hub, when that is not this machine alone.
     """
 
     def __init__(
@@ -229,8 +231,9 @@ class RealHub:
         extra_config: str = "c.JupyterHub.cleanup_servers = True\n",
         controller_url: str = "",
         facility: Path = FACILITY,
+        address: str = "127.0.0.1",
     ) -> None:
-        self.plan = HubPlan(folder, controller_url=controller_url, facility=facility)
+        self.plan = HubPlan(folder, controller_url=controller_url, facility=facility, address=address)
         self._iam, self._environ, self._extra_config = iam, dict(environ or {}), extra_config
         self._daemons: list[Daemon] = []
         self._browsers: list[httpx.Client] = []
