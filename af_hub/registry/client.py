@@ -32,6 +32,7 @@ OWN_NAMES = {HUB: "https://registry-1.docker.io"}
 MOST_BYTES = 4 * 2**20
 MOST_REDIRECTS = 3
 CONNECT_SECONDS = 4.0
+ANSWER_SECONDS = 8.0
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -106,7 +107,7 @@ class RegistryClient(AbstractAsyncContextManager["RegistryClient"]):
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._trust(), limit=2),
-            timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "af-hub"},

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 PROOF_SECONDS = 8.0
 TAG_SECONDS = 60.0
 MOST_KEPT = 1000
+Question = tuple[Reference, str]
+"""An image and a platform."""
 PROCESSORS = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -87,7 +89,7 @@ class Prover:
     settings
         The policy in force, asked for each time.
     platform
-        What the nodes run, as ``linux/amd64``; that of this machine when left out.
+        What most nodes run, as ``linux/amd64``; that of this machine when left out.
     clock
         In seconds, only ever forward.
     """
@@ -96,11 +98,11 @@ class Prover:
         self, settings: Callable[[], Settings], platform: str = "", clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._settings, self._platform, self._clock = settings, platform or this_platform(), clock
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._flights: dict[str, asyncio.Task[ImageProof]] = {}
+        self._known: OrderedDict[Question, _Known] = OrderedDict()
+        self._flights: dict[Question, asyncio.Task[ImageProof]] = {}
 
-    async def prove(self, reference: str) -> ImageProof:
-        """What a session needs to know of the image.
+    async def prove(self, reference: str, platform: str = "") -> ImageProof:
+        """What a session needs to know of the image; ``platform`` is that of its node, where it is another than most.
 
         Raises
         ------
@@ -111,58 +113,57 @@ class Prover:
         registry = settings.registries.get(image.registry)
         if registry is not None and registry.address == "":
             return unproven(image)
-        proof = self._remembered(image) or await self._asked(image, registry, settings)
+        question = image, platform or self._platform
+        proof = self._remembered(question) or await self._asked(question, registry, settings)
         return judge(proof, settings.sessions.minimum_jupyterhub, settings.sessions.unnumbered_user)
 
-    def _remembered(self, image: Reference) -> ImageProof | None:
+    def _remembered(self, question: Question) -> ImageProof | None:
         """What was said of it lately; of a digest whenever, for that can mean nothing else."""
-        known = self._known.get(str(image))
-        return known.proof if known and (image.digest or self._clock() - known.since < TAG_SECONDS) else None
+        known = self._known.get(question)
+        return known.proof if known and (question[0].digest or self._clock() - known.since < TAG_SECONDS) else None
 
-    async def _asked(self, image: Reference, registry: RegistrySettings | None, settings: Settings) -> ImageProof:
-        name = str(image)
+    async def _asked(self, question: Question, registry: RegistrySettings | None, settings: Settings) -> ImageProof:
         try:
-            flight = self._flights.get(name)
+            flight = self._flights.get(question)
             if flight is None:
-                flight = self._flights[name] = asyncio.create_task(self._ask(image, registry))
-                flight.add_done_callback(lambda done: self._landed(name, done))
+                flight = self._flights[question] = asyncio.create_task(_ask(*question, registry))
+                flight.add_done_callback(lambda done: self._landed(question, done))
             # Others may wait for it too: whoever goes away does not end it.
             return await asyncio.shield(flight)
         except ImageRefused as refusal:
-            known = self._known.get(name)
+            image, known = question[0], self._known.get(question)
             if refusal.reason != ImageReason.AWAY or known is None or not _is_listed(image, settings):
                 raise
-            log.warning("%s: taken as it was %.0f s ago, since: %s", name, self._clock() - known.since, refusal)
+            log.warning("%s: taken as it was %.0f s ago, since: %s", image, self._clock() - known.since, refusal)
             return known.proof
 
-    def _landed(self, name: str, done: asyncio.Task[ImageProof]) -> None:
-        del self._flights[name]
+    def _landed(self, question: Question, done: asyncio.Task[ImageProof]) -> None:
+        del self._flights[question]
         if done.cancelled() or done.exception():
             return
-        self._known[name] = _Known(done.result(), self._clock())
-        self._known.move_to_end(name)
+        self._known[question] = _Known(done.result(), self._clock())
+        self._known.move_to_end(question)
         if len(self._known) > MOST_KEPT:
             self._known.popitem(last=False)
 
-    async def _ask(self, image: Reference, registry: RegistrySettings | None) -> ImageProof:
-        try:
-            async with (
-                asyncio.timeout(PROOF_SECONDS),
-                RegistryClient(image, access_to(image.registry, registry)) as client,
-            ):
-                return await self._proof(image, client)
-        except TimeoutError as error:
-            raise away(image, f"nothing in {PROOF_SECONDS:g} s") from error
 
-    async def _proof(self, image: Reference, client: RegistryClient) -> ImageProof:
-        digest = image.digest
-        document = await client.manifest(digest or image.tag)
-        found = read_json(document, digest, image)
-        if is_list(document, found):
-            digest = choose_platform(found, self._platform, image)
-            document = await client.manifest(digest)
-        manifest = read_manifest(document, digest, image)
-        return read_config(await client.blob(manifest.config_digest), manifest, self._platform, image)
+async def _ask(image: Reference, platform: str, registry: RegistrySettings | None) -> ImageProof:
+    try:
+        async with asyncio.timeout(PROOF_SECONDS), RegistryClient(image, access_to(image.registry, registry)) as client:
+            return await _proof(image, platform, client)
+    except TimeoutError as error:
+        raise away(image, f"nothing in {PROOF_SECONDS:g} s") from error
+
+
+async def _proof(image: Reference, platform: str, client: RegistryClient) -> ImageProof:
+    digest = image.digest
+    document = await client.manifest(digest or image.tag)
+    found = read_json(document, digest, image)
+    if is_list(document, found):
+        digest = choose_platform(found, platform, image)
+        document = await client.manifest(digest)
+    manifest = read_manifest(document, digest, image)
+    return read_config(await client.blob(manifest.config_digest), manifest, platform, image)
 
 
 def _is_listed(image: Reference, settings: Settings) -> bool:

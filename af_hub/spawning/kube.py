@@ -158,6 +158,7 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
     _user: PodUser = PodUser()
     _agent_config: dict[str, Any] | None = None
     _chosen = Chosen("")
+    _remarks: tuple[str, ...] = ()
     _doing = Step(2, "Your choice is looked at.")
     _pod_uid = ""
     _agent_token = 0
@@ -244,18 +245,15 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
         """
         self._doing = Step(2, "Your choice is looked at.")
         options, rights, policy = await self._checked(choice)
-        if not options.image.container:
-            self._refuse(
-                f"The image {options.image_name!r} has no `container` in facility.yaml, so it cannot run in a pod.",
-                Reason.FACILITY,
-                500,
-            )
         if not self.agent_image:
             self._refuse(
                 "The hub does not know the session agent's image (AFSpawner.agent_image).", Reason.FACILITY, 500
             )
         self._doing = Step(3, "The image's registry is asked about it.")
-        self._take(options, await self._prove(options, policy))
+        proof = await self._prove(options, policy)
+        self._take(options, proof)
+        # Of the images in the list the administrators know it.
+        self._remarks = () if options.image_name in policy.images else proof.remarks
         self._session, self._agent_config = self._session_pod(options, rights, policy)
         return self._session
 
@@ -267,9 +265,15 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
         SessionRefused
             When it cannot be had, or cannot be a session.
         """
+        if not options.image.container:
+            self._refuse(
+                f"The image {options.image_name!r} has no `container` in facility.yaml, so it cannot run in a pod.",
+                Reason.FACILITY,
+                500,
+            )
         prover = self._provers.setdefault(self.authenticator, Prover(lambda: self.authenticator.policy))
         try:
-            return await prover.prove(options.image.container)
+            return await prover.prove(options.image.container, platform_of(options.size))
         except ImageRefused as refusal:
             self._refuse(image_refused(policy, str(refusal), refusal.reason), refusal.reason)
 
@@ -533,9 +537,12 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """What the session does while it starts, each time it is something new; for the page on which somebody waits."""
-        said = ""
+        said, told = "", 0
         while True:
             step = self._step()
+            for remark in self._remarks[told:]:
+                told += 1
+                yield {"progress": step.percent, "message": remark}
             if step.sentence != said:
                 said = step.sentence
                 yield {"progress": step.percent, "message": step.sentence}
@@ -670,6 +677,12 @@ def _place(pod: V1Pod, size: Size) -> None:
     tolerations = [one.model_dump(exclude_none=True, exclude_defaults=False) for one in size.tolerations]
     if tolerations:
         pod.spec.tolerations = [*(pod.spec.tolerations or []), *models(V1Toleration, tolerations)]
+
+
+def platform_of(size: Size) -> str:
+    """What the image must be for: the processor of the nodes that the size is for, where it says one; empty for the hub's own."""
+    processor = size.node_selector.get("kubernetes.io/arch")
+    return f"linux/{processor}" if processor else ""
 
 
 def models(kind: type[Any], found: list[dict[str, Any]]) -> list[Any]:

@@ -129,6 +129,12 @@ async def test_each_refusal_is_a_sentence(place: Place, name: str, reason: str, 
     assert refusal.value.reason == reason and says in str(refusal.value)
 
 
+async def test_other_nodes_have_another_image_of_the_list(place: Place) -> None:
+    prover = place.prover()
+    here, there = [await prover.prove("reg.test/cms/lab:both", platform) for platform in ("", "linux/arm64")]
+    assert (here.digest, there.digest) == (AMD.digest, ARM.digest)
+
+
 async def test_what_the_policy_lets_pass_is_said(place: Place) -> None:
     assert (await place.prover("set").prove("reg.test/cms/lab:root")).uid is None
     assert "does not say which JupyterHub" in (await place.prover().prove("reg.test/cms/lab:unsaid")).remarks[0]
