@@ -22,6 +22,7 @@ PARTS = ("hub", "controller", "forwarder", "proxy", "routes")
 
 EVERYTHING: dict[str, Any] = {
     "facility.files": {"condor-ca.pem": "-----BEGIN CERTIFICATE-----"},
+    "facility.secret": "registries",
     "condor.readerToken.name": "pool",
     "images.pullSecrets": ["registry"],
     "keys.numbers": {"crypt": 2, "host-key": 1},
@@ -186,7 +187,7 @@ def test_secrets_are_files_of_a_secret_and_each_part_has_its_own_alone(render: R
     manifests = render(values)
     assert not [name for kind, name in manifests if kind == "Secret"]
     mounted = {
-        part: {item["key"] for one in pod["volumes"] if "secret" in one for item in one["secret"]["items"]}
+        part: {item["key"] for one in pod["volumes"] if "secret" in one for item in one["secret"].get("items", [])}
         for part, pod in pods(manifests)
     }
     assert mounted == {
