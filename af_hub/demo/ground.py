@@ -17,6 +17,7 @@ import yaml
 
 from af_hub.demo.pods import ADDRESS, DOMAIN, HOSTNAME, NAMESPACE, ORIGIN_ADDRESS, PodSessions
 from af_hub.files import write_private
+from af_hub.testing.kube_build import KUBERNETES
 from af_hub.testing.kube_cluster import KubeCluster
 from af_hub.testing.kube_node import BRIDGE
 from af_hub.testing.places import CONFIGURATION
@@ -51,7 +52,8 @@ def render_chart(kube: KubeCluster, namespace: str) -> str:
     values = CHART_VALUES | {"sessions.namespace": namespace}
     parts = (f"--show-only=templates/{name}.yaml" for name in ("sessions", "accounts"))
     told = (f"--set={key}={value}" for key, value in values.items())
-    return kube.helm("template", "af", str(CHART), f"--namespace={HUB_NAMESPACE}", *told, *parts)
+    here = (f"--namespace={HUB_NAMESPACE}", f"--kube-version={KUBERNETES}")
+    return kube.helm("template", "af", str(CHART), *here, *told, *parts)
 
 
 def take_addresses(folder: Path) -> None:

@@ -272,8 +272,8 @@ class RealHub:
         return hub_daemon(self.plan, environ, extra)
 
     def wait_until_it_serves(self) -> None:
-        """At most half a minute."""
-        self.hub.wait_until(lambda: hub_serves(self.plan), SECONDS)
+        """At most a minute and a half: with Kubernetes' client it has much to read, and the machine may be busy."""
+        self.hub.wait_until(lambda: hub_serves(self.plan), 3 * SECONDS)
 
     def end_hub(self, killed: bool = False) -> None:
         """End the hub's process alone, politely or not; proxy, IAM and sessions go on."""
@@ -327,4 +327,5 @@ def nowhere(folder: Path) -> dict[str, str]:
         "AF_CONDOR_CA_FILE": str(folder / "no-ca.pem"),
         "AF_XROOTD_CACHE": "root://127.0.0.1:1",
         "AF_XROOTD_CA_FILE": "",
+        "AF_REGISTRY": "",
     }

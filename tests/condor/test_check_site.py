@@ -27,6 +27,7 @@ FACILITY = Path(__file__).parents[2] / "hub_config" / "facility.yaml"
 ENVIRON = dict.fromkeys(("AF_IAM_DISCOVERY", "AF_IMAGES", "AF_CONDOR_COLLECTOR", "AF_CONDOR_CA_FILE"), "/x") | {
     "AF_XROOTD_CACHE": "root://cache.test",
     "AF_XROOTD_CA_FILE": "",
+    "AF_REGISTRY": "",
     "AF_PUBLIC_URL": "https://hub.test/",
 }
 

@@ -46,6 +46,7 @@ def test_a_variable_comes_from_the_environment_and_a_missing_one_is_named():
         "AF_CONDOR_CA_FILE": "/ca.pem",
         "AF_XROOTD_CACHE": "root://127.0.0.1:1094",
         "AF_XROOTD_CA_FILE": "",
+        "AF_REGISTRY": "",
     }
     assert str(load_policy(SHIPPED, environ).images["python-base"].environment) == "/images/python-base"
     del environ["AF_CONDOR_COLLECTOR"]
@@ -240,7 +241,13 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file():
         read_policy(
             yaml.safe_dump(policy, sort_keys=False),
             "facility.yaml",
-            {"AF_PUBLIC_URL": "https://h/", "AF_IMAGES": "/i", "AF_XROOTD_CACHE": "root://c", "AF_XROOTD_CA_FILE": ""},
+            {
+                "AF_PUBLIC_URL": "https://h/",
+                "AF_IMAGES": "/i",
+                "AF_REGISTRY": "",
+                "AF_XROOTD_CACHE": "root://c",
+                "AF_XROOTD_CA_FILE": "",
+            },
         )
     lines = [int(number) for number in re.findall(r"^facility\.yaml, line (\d+), ", str(error.value), re.M)]
     assert len(lines) == len(str(error.value).splitlines()) == 7 and lines == sorted(lines)
@@ -310,7 +317,7 @@ def test_no_edit_ends_in_anything_else(data):
 @pytest.fixture
 def place(tmp_path):
     path = tmp_path / "facility.yaml"
-    text = SHIPPED.read_text().replace("${AF_XROOTD_CACHE}", "root://cache")
+    text = SHIPPED.read_text().replace("${AF_XROOTD_CACHE}", "root://cache").replace("${AF_REGISTRY}", '""')
     path.write_text(text.replace("${AF_PUBLIC_URL}", "https://hub.test/").replace("${", "$ {"))
     return path
 
