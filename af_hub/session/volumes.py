@@ -32,13 +32,21 @@ def _source(volume: "Volume") -> dict[str, Any]:
     if not volume.scratch:
         return {"persistentVolumeClaim": {"claimName": volume.claim}}
     if not volume.storage_class:
-        return {"emptyDir": {"sizeLimit": str(volume.scratch)}}
+        return {"emptyDir": {"sizeLimit": quantity(volume.scratch)}}
     claim = {
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": volume.storage_class,
-        "resources": {"requests": {"storage": str(volume.scratch)}},
+        "resources": {"requests": {"storage": quantity(volume.scratch)}},
     }
     return {"ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
+
+
+def quantity(amount: int) -> str:
+    """Bytes as Kubernetes writes them, and shows them to people: ``20Gi``."""
+    for unit, size in (("Gi", 2**30), ("Mi", 2**20)):
+        if amount % size == 0:
+            return f"{amount // size}{unit}"
+    return str(amount)
 
 
 def _mount(volume: "Volume") -> dict[str, Any]:

@@ -4,7 +4,7 @@ import pytest
 
 from af_hub.policy.model import Volume
 from af_hub.session.fragments import merge
-from af_hub.session.volumes import volumes_fragment
+from af_hub.session.volumes import quantity, volumes_fragment
 
 VOLUMES = {
     "cms": Volume(title="CMS", path="/shared/cms", claim="cms-shared"),
@@ -31,7 +31,7 @@ VOLUMES = {
         ),
         pytest.param(
             "scratch",
-            {"emptyDir": {"sizeLimit": "21474836480"}},
+            {"emptyDir": {"sizeLimit": "20Gi"}},
             {"mountPath": "/scratch"},
             id="scratch on the node's disk",
         ),
@@ -56,6 +56,13 @@ VOLUMES = {
 def test_a_volume(name, source, mount):
     fragment = volumes_fragment(VOLUMES, [name])
     assert fragment.volumes == {f"volume-{name}": source} and fragment.mounts == {f"volume-{name}": mount}
+
+
+@pytest.mark.parametrize(
+    "amount, text", [(8 * 2**20, "8Mi"), (2**40, "1024Gi"), (1000, "1000"), (2**20 + 1, "1048577")]
+)
+def test_amounts(amount, text):
+    assert quantity(amount) == text
 
 
 def test_the_first_scratch_is_told():
