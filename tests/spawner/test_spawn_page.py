@@ -258,7 +258,10 @@ async def test_another_image_is_offered_to_those_who_may_type_one() -> None:
     assert "Another image" not in await spawner_of("/cms", kind=PodLike).get_options_form()
     assert "Another image" not in await spawner_of("/cms", "/own").get_options_form(), "no pods"
     page = await spawner_of("/cms", "/own", kind=PodLike).get_options_form()
-    assert "You may type: reg.test/cms/…." in page and typed_in(page) == ""
+    assert (
+        "You may type: reg.test/cms/… (what stands for “…” is yours, with a tag or a digest at the end)." in page
+        and typed_in(page) == ""
+    )
     found = Radios(page)
     assert ("image", ":own", False) in found.radios and found.others == ["input"]
     assert page.count("<label") == page.count('type="radio"') + 1 == page.count("</label>")
