@@ -538,7 +538,7 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """What the session does while it starts, each time it is something new; for the page on which somebody waits."""
         said, told = "", 0
-        while True:
+        while self._start_future is None or not self._start_future.done():
             step = self._step()
             for remark in self._remarks[told:]:
                 told += 1
@@ -611,6 +611,9 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
         if self._check_pending and self._pod_uid:
             await self._adopt()
         pod = self._seen_pod()
+        if pod is None and self._stop_pending:
+            # A start that failed is being swept up. Told that it is over, JupyterHub 6.1.1 asks for the reason a moment too early, and answers 500.
+            return None
         if pod is not None and progress.is_over(pod):
             ended = progress.why_not(pod, (), self._chosen)
             self.log.warning("%s is over: %s", self._log_name, ended.sentence if ended else "its pod has ended")

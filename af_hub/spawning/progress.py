@@ -272,8 +272,8 @@ def _pulling(pod: Pod, events: Sequence[Event], now: float, chosen: Chosen) -> S
         if waiting is None:
             continue
         if waiting.get("reason") in _PULL_REASONS:
-            _, words = read_pull_failure(_pull_message(waiting, events, name))
-            return Step(30, f"{_big(what)} {words}. The node tries again.")
+            final, words = read_pull_failure(_pull_message(waiting, events, name))
+            return Step(30, f"{_big(what)} {words}." + ("" if final else " The node tries again."))
         mine = [one for one in events if f"{{{name}}}" in _place(one) and one.get("reason") in ("Pulling", "Pulled")]
         if mine and mine[-1]["reason"] == "Pulling":
             amount = f" ({describe_bytes(size)})" if size else ""
