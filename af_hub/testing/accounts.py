@@ -114,10 +114,11 @@ def inside(argv: Sequence[str]) -> int:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         furnish()
-        program = subprocess.Popen(["setpriv", f"--reuid={uid}", f"--regid={gid}", *MAY_BECOME_ROOT, *argv]).pid
+        # Kept, since a Popen that nobody has buries its process itself.
+        program = subprocess.Popen(["setpriv", f"--reuid={uid}", f"--regid={gid}", *MAY_BECOME_ROOT, *argv])
         while True:
             ended, status = os.wait()
-            if ended == program:
+            if ended == program.pid:
                 os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     return os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
 

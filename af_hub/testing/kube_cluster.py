@@ -270,8 +270,9 @@ class KubeCluster:
         self.node(node).kubelet.stop()
 
     def start_kubelet(self, node: str) -> None:
-        """Have it again; returns when its node is ready."""
-        self.node(node).kubelet.start()
+        """Have it again; returns when its node is ready and takes commands."""
+        started = self.node(node)
+        started.kubelet.start().wait_until(started.serves, READY_SECONDS)
         self.wait_for_nodes()
 
     def restart_kubelet(self, node: str) -> None:

@@ -40,8 +40,8 @@ MS_SHARED, MS_SLAVE = 0x100000, 0x80000
 REASON, INSIDE = "AF_NO_KUBE", "AF_KUBE_MACHINE"
 OUTER_NETWORK = Path("/run/af-outer-network")
 OUTSIDE = ("nsenter", f"--net={OUTER_NETWORK}", "--")
-# Kubelet and CNI write below these, whatever they are told; here they write into memory.
-OVERLAID = (Path("/var/lib"), Path("/var/log"))
+# Kubelet and CNI write here, whatever they are told; inside they write into memory.
+OWN_FOLDERS = tuple(map(Path, ("/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods")))
 
 
 def why_not() -> str:
@@ -100,11 +100,11 @@ def run_first(argv: Sequence[str]) -> int:
     with socket.socket() as any_socket:
         ioctl(any_socket, SIOCSIFFLAGS, pack("16sH14x", b"lo", IFF_UP))
     # Open files come along: a socket that listens belongs to the network where it was made.
-    program = subprocess.Popen(argv, env={**os.environ, INSIDE: "1"}, close_fds=False, preexec_fn=listen).pid
-    pass_on_end(program)
+    program = subprocess.Popen(argv, env={**os.environ, INSIDE: "1"}, close_fds=False, preexec_fn=listen)
+    pass_on_end(program.pid)
     while True:
         ended, status = os.wait()
-        if ended == program:
+        if ended == program.pid:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code  # as shells say it
 
@@ -131,11 +131,19 @@ def furnish(trees: Sequence[Hierarchy], outer: int) -> None:
         names.resolve().write_bytes(servers)
     OUTER_NETWORK.touch()
     libc("mount", b"/proc/self/fd/%d" % outer, os.fsencode(OUTER_NETWORK), None, MS_BIND, None)
-    for folder in OVERLAID:
-        overlay(folder)
+    own_folders()
     libc("mount", b"sysfs", b"/sys", b"sysfs", 0, None)
     mount_cgroups(trees)
     libc("mount", None, b"/", None, MS_REC | MS_SHARED, None)
+
+
+def own_folders() -> None:
+    """Empty folders in memory where nodes leave things, also where the machine has no such folders, and shall get none."""
+    for parent in sorted({folder.parent for folder in OWN_FOLDERS if not folder.exists()}):
+        overlay(parent)
+    for folder in OWN_FOLDERS:
+        folder.mkdir(exist_ok=True)
+        libc("mount", b"tmpfs", os.fsencode(folder), b"tmpfs", 0, b"mode=755")
 
 
 def overlay(folder: Path) -> None:
