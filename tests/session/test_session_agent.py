@@ -272,3 +272,51 @@ async def test_without_repositories_nothing_is_said_of_them(agent: Agent) -> Non
     await agent.start()
     assert await agent.ask("GET", "/cvmfs") == (200, [])
     assert "CVMFS" not in agent.daemon.log.read_text()
+
+
+async def test_in_a_pod_it_brings_the_files_and_says_ready(
+    tmp_path: Path, hub: FakeHub, controller: FakeController
+) -> None:
+    """It begins in an empty folder, with nobody who holds a pipe, and is told to end by SIGTERM."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    agent = Agent(
+        tmp_path,
+        hub,
+        controller,
+        files={"xrd.d/50-af-cache.conf": "url = x"},
+        home=str(home),
+        home_files={"Welcome.ipynb": "{}"},
+        cache="root://127.0.0.1:1",
+        signpost_port=port,
+    )
+    for _ in range(2):  # the second time as the container is started again alone
+        await agent.start()
+        assert (agent.folder / "xrd.d/50-af-cache.conf").read_text() == "url = x"
+        assert mode(agent.folder / "xrd.d/50-af-cache.conf") == 0o600
+        assert (agent.folder / "ready").exists() and (agent.folder / "token").exists()
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        await asyncio.to_thread(agent.daemon.stop, 10, signal.SIGTERM)
+        assert agent.daemon.process is None or agent.daemon.process.returncode == 0
+        (home / "Welcome.ipynb").write_text("mine")
+    assert [path.name for path in home.iterdir()] == ["Welcome.ipynb"] and (
+        home / "Welcome.ipynb"
+    ).read_text() == "mine"
+
+
+async def test_a_home_in_use_and_a_taken_port_are_no_end(
+    tmp_path: Path, hub: FakeHub, controller: FakeController
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.tex").write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        more = {"cache": "root://127.0.0.1:1", "signpost_port": port, "home": str(home), "home_files": {"W": "{}"}}
+        agent = Agent(tmp_path, hub, controller, **more)
+        with agent.daemon:
+            assert (await asyncio.to_thread(agent.daemon.ready))["token"] is True
+    assert [path.name for path in home.iterdir()] == ["thesis.tex"]

@@ -1,0 +1,236 @@
+"""The spawner on a real cluster, behind a real hub: one session from its start to its end, what the hub's Role allows, and what fails."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from af_hub.demo.ground import prepare
+from af_hub.errors import Unavailable
+from af_hub.testing.hub import FACILITY, RealHub
+from af_hub.testing.kube_cluster import KubeCluster
+from af_hub.testing.kube_node import GATEWAY
+from af_hub.testing.process import comes_true
+from af_hub.testing.require import unavailable
+
+pytestmark = [pytest.mark.kube, pytest.mark.slow]
+
+NAMESPACE = "af-spawner"
+EXTRA = """
+c.JupyterHub.cleanup_servers = False
+c.JupyterHub.allow_named_servers = True
+c.Spawner.poll_interval = 2
+c.AFSpawner.start_timeout = 90
+c.AFSpawner.agent_resources = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}}
+c.AFSpawner.guaranteed_cores = 0.1
+"""
+MORE_IMAGES = """
+  missing: {title: Missing, container: af-hub.test/there-is-none:1}
+  no-server: {title: No server, container: af-hub.test/agent:1}
+"""
+
+
+def facility(folder: Path) -> Path:
+    """The demo's policy with images that cannot be sessions, and nobody asked about images."""
+    text = FACILITY.read_text().replace("images: [python-analysis,", "images: [python-analysis, missing, no-server,")
+    text = text.replace("\nimages:\n", "\nimages:" + MORE_IMAGES)
+    if "registries:" not in text:
+        text += "\nregistries: {af-hub.test: {address: ''}}\n"
+    path = folder / "facility.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def hub(kube: KubeCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHub]:
+    folder = tmp_path_factory.mktemp("s")
+    try:
+        for image in ("agent", "python-analysis"):
+            kube.push(image)
+        pods = replace(prepare(kube, folder, NAMESPACE), more=EXTRA)
+        with RealHub(
+            folder / "hub",
+            environ={**pods.environment(), "AF_REGISTRY": ""},
+            extra_config=pods.configuration(f"http://{GATEWAY}:1"),
+            facility=facility(folder),
+            address=GATEWAY,
+        ) as hub:
+            yield hub
+    except Unavailable as error:
+        unavailable(str(error))
+
+
+class Analyst:
+    """One person, and the cluster as its administrator sees it."""
+
+    def __init__(self, hub: RealHub, kube: KubeCluster, username: str = "cms-analyst") -> None:
+        self.hub, self.kube, self.username = hub, kube, username
+        self.browser = hub.login(username)
+        self.api = hub.api(hub.token_for(username))
+
+    def ask(self, server: str = "", **choice: Any) -> httpx.Response:
+        where = f"servers/{server}" if server else "server"
+        return self.api.post(f"/users/{self.username}/{where}", json=choice, timeout=60)
+
+    def follow(self, server: str = "") -> list[dict[str, Any]]:
+        """What the page shows while it starts."""
+        where = f"servers/{server}" if server else "server"
+        events = []
+        with self.api.stream("GET", f"/users/{self.username}/{where}/progress", timeout=150) as lines:
+            for line in lines.iter_lines():
+                if line.startswith("data:"):
+                    events.append(json.loads(line.removeprefix("data:")))
+        return events
+
+    def start(self, server: str = "", **choice: Any) -> list[dict[str, Any]]:
+        answer = self.ask(server, **choice)
+        assert answer.status_code in (201, 202), answer.text
+        events = self.follow(server)
+        assert events[-1].get("ready"), events
+        return events
+
+    def servers(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.api.get(f"/users/{self.username}").json()["servers"]
+        return found
+
+    def stop(self, server: str = "") -> None:
+        where = f"servers/{server}" if server else "server"
+        assert self.api.delete(f"/users/{self.username}/{where}", timeout=90).status_code in (202, 204, 400, 404)
+        assert comes_true(lambda: server not in self.servers(), 90, pause=0.3)
+
+    def get(self, kind: str, *names: str) -> Any:
+        return json.loads(self.kube.kubectl("get", kind, *names, "-n", NAMESPACE, "-o", "json"))
+
+    def names(self, kind: str) -> list[str]:
+        found = [one["metadata"]["name"] for one in self.get(kind)["items"]]
+        return [name for name in found if name.startswith(f"jupyter-{self.username}")]
+
+    def run(self, code: str, pod: str = "", container: str = "notebook") -> str:
+        name = pod or f"jupyter-{self.username}"
+        return self.kube.kubectl("exec", "-n", NAMESPACE, name, "-c", container, "--", "python3", "-c", code)
+
+
+@pytest.fixture
+def analyst(hub: RealHub, kube: KubeCluster) -> Iterator[Analyst]:
+    person = Analyst(hub, kube)
+    yield person
+    for server in list(person.servers()):
+        person.stop(server)
+
+
+WHAT_IT_HAS = """
+import json, os, stat
+env = dict(os.environ)
+about = os.stat(env["BEARER_TOKEN_FILE"])
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+print(json.dumps({
+    "uid": os.getuid(), "gid": os.getgid(), "home": os.getcwd(), "HOME": env["HOME"],
+    "token": [stat.S_IMODE(about.st_mode), about.st_uid], "parts": open(env["BEARER_TOKEN_FILE"]).read().count("."),
+    "config": os.path.exists("/etc/af-agent"), "account": os.path.exists("/var/run/secrets/kubernetes.io"),
+    "caps": status["CapBnd"].strip(), "privileges": status["NoNewPrivs"].strip(), "services": [name for name in env if name.endswith("_SERVICE_HOST") and name != "KUBERNETES_SERVICE_HOST"],
+    "hub_token": env["JUPYTERHUB_API_TOKEN"], "home_is_mine": os.access(env["HOME"], os.W_OK),
+}))
+"""
+
+
+def test_a_session_from_start_to_end(analyst: Analyst) -> None:
+    events = analyst.start(image="python-analysis", size="small")
+    assert analyst.browser.get("/user/cms-analyst/lab", timeout=60).status_code == 200
+    found = json.loads(analyst.run(WHAT_IT_HAS))
+    assert (found["uid"], found["gid"], found["token"]) == (1000, 100, [0o600, 1000])
+    assert found["home"] == found["HOME"] == "/home/cms-analyst" and found["home_is_mine"]
+    assert found["parts"] == 2, "a JWT"
+    assert not found["config"] and not found["account"] and not found["services"]
+    assert int(found["caps"], 16) == 0 and found["privileges"] == "1"
+    assert [event["message"] for event in events if "message" in event][-1]
+    (pod,), (secret,) = analyst.names("pods"), analyst.names("secrets")
+    shown = json.dumps(analyst.get("pod", pod))
+    assert found["hub_token"] not in shown
+    scopes = analyst.hub.api(found["hub_token"]).get("/user").json()["scopes"]
+    assert not [scope for scope in scopes if scope.startswith("custom:")], "those are the agent's alone"
+    assert analyst.hub.api(found["hub_token"]).get("/af/token").status_code == 403
+    tokens = analyst.api.get("/users/cms-analyst/tokens").json()["api_tokens"]
+    assert [token["note"] for token in tokens if "agent" in token["note"]] == ["Session agent at /user/cms-analyst/"]
+    analyst.stop()
+    assert analyst.names("pods") == []
+    assert comes_true(lambda: analyst.names("secrets") == [], 60), f"{secret} goes with its pod"
+    tokens = analyst.api.get("/users/cms-analyst/tokens").json()["api_tokens"]
+    assert not [token["note"] for token in tokens if "agent" in token["note"] or "Server at" in token["note"]]
+
+
+@pytest.mark.parametrize(
+    "image, reason",
+    [
+        pytest.param("missing", "The image Missing is not in its registry.", id="no such image"),
+        pytest.param("no-server", "Your session ended (exit status 2). It said last: ", id="no single-user server"),
+    ],
+)
+def test_what_cannot_come_up_ends_with_a_sentence(analyst: Analyst, image: str, reason: str) -> None:
+    answer = analyst.ask(image=image, size="small")
+    said = answer.text if answer.status_code == 500 else analyst.follow()[-1]["message"]
+    assert reason in said
+    assert comes_true(lambda: "" not in analyst.servers(), 60, pause=0.3)
+    assert analyst.names("pods") == []
+    assert comes_true(lambda: analyst.names("secrets") == [], 60, pause=0.3)
+
+
+def test_a_full_quota_is_a_sentence(analyst: Analyst, kube: KubeCluster) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
+    kube.kubectl("create", "-n", NAMESPACE, "-f", "-", text=json.dumps(quota))
+    try:
+        assert comes_true(lambda: "hard" in analyst.get("resourcequota", "full").get("status", {}), 30, pause=0.3)
+        assert "Free for sessions now: 0 of 0 sessions." in analyst.browser.get("/hub/spawn").text
+        answer = analyst.ask(image="python-analysis", size="small")
+        assert answer.status_code == 500 and "There is no room for your session now" in answer.json()["message"]
+        assert comes_true(lambda: "" not in analyst.servers(), 60, pause=0.3)
+    finally:
+        kube.kubectl("delete", "resourcequota", "full", "-n", NAMESPACE)
+
+
+def test_named_servers_have_agents_and_tokens_of_their_own(analyst: Analyst) -> None:
+    analyst.start("one", image="python-analysis", size="small")
+    analyst.start("two", image="python-analysis", size="small")
+    pods = [f"jupyter-{analyst.username}--{name}" for name in ("one", "two")]
+    assert analyst.names("pods") == pods and len(analyst.names("secrets")) == 2
+    found = [json.loads(analyst.run(WHAT_IT_HAS, pod)) for pod in pods]
+    assert found[0]["hub_token"] != found[1]["hub_token"] and {one["HOME"] for one in found} == {"/home/cms-analyst"}
+    health = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/af/agent.sock'); print('yes')"
+    assert [analyst.run(health, pod).strip() for pod in pods] == ["yes", "yes"]
+    analyst.stop("one")
+    assert analyst.names("pods") == pods[1:]
+    assert comes_true(lambda: len(analyst.names("secrets")) == 1, 60, pause=0.3)
+
+
+def test_the_next_hub_adopts_and_ends_it(analyst: Analyst) -> None:
+    analyst.start(image="python-analysis", size="small")
+    analyst.hub.restart_hub(killed=True)
+    assert comes_true(lambda: analyst.servers().get("", {}).get("ready", False), 60, pause=0.3)
+    assert analyst.browser.get("/user/cms-analyst/api/status", timeout=60).status_code == 200
+    analyst.stop()
+    assert analyst.names("pods") == []
+    tokens = analyst.api.get("/users/cms-analyst/tokens").json()["api_tokens"]
+    assert not [token["note"] for token in tokens if "agent" in token["note"]]
+
+
+def test_without_the_verb_delete_nothing_starts(analyst: Analyst, kube: KubeCluster) -> None:
+    """KubeSpawner would start it, and could not end it."""
+    roles = [one for one in analyst.get("roles")["items"] if any("pods" in rule["resources"] for rule in one["rules"])]
+    (role,) = [
+        {key: one[key] for key in ("apiVersion", "kind", "rules")} | {"metadata": {"name": one["metadata"]["name"]}}
+        for one in roles
+    ]
+    less = json.loads(json.dumps(role).replace('"delete"', '"deletecollection"'))
+    kube.kubectl("apply", "-n", NAMESPACE, "-f", "-", text=json.dumps(less))
+    try:
+        analyst.hub.restart_hub()
+        log = analyst.hub.plan.folder / "hub.log"
+        assert comes_true(lambda: "`delete` on `pods`, else sessions that people stop run on" in log.read_text(), 30)
+        answer = analyst.ask(image="python-analysis", size="small")
+        assert answer.status_code == 500 and "The hub lacks rights in the cluster" in answer.json()["message"]
+        assert analyst.names("pods") == []
+    finally:
+        kube.kubectl("apply", "-n", NAMESPACE, "-f", "-", text=json.dumps(role))
