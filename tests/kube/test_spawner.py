@@ -209,7 +209,7 @@ def test_the_next_hub_adopts_and_ends_it(analyst: Analyst) -> None:
     analyst.start(image="python-analysis", size="small")
     analyst.hub.restart_hub(killed=True)
     assert comes_true(lambda: analyst.servers().get("", {}).get("ready", False), 60, pause=0.3)
-    assert analyst.browser.get("/user/cms-analyst/api/status", timeout=60).status_code == 200
+    assert analyst.browser.get("/user/cms-analyst/lab", timeout=60).status_code == 200
     analyst.stop()
     assert analyst.names("pods") == []
     tokens = analyst.api.get("/users/cms-analyst/tokens").json()["api_tokens"]
