@@ -270,10 +270,18 @@ class KubeCluster:
         self.node(node).kubelet.stop()
 
     def start_kubelet(self, node: str) -> None:
-        """Have it again; returns when its node is ready and takes commands."""
-        started = self.node(node)
-        started.kubelet.start().wait_until(started.serves, READY_SECONDS)
+        """Have it again; returns when its node is ready and it knows its pods, so that it takes commands for them."""
+        kubelet = self.node(node).kubelet.start()
+        kubelet.wait_until(lambda: self._known(node) >= self._meant_for(node), READY_SECONDS)
         self.wait_for_nodes()
+
+    def _known(self, node: str) -> set[str]:
+        """The pods that a kubelet says it has."""
+        return uids(self.get(f"/api/v1/nodes/{node}/proxy/pods"))
+
+    def _meant_for(self, node: str) -> set[str]:
+        """The pods that the API server gives to a node."""
+        return uids(self.get(f"/api/v1/pods?fieldSelector=spec.nodeName={node}"))
 
     def restart_kubelet(self, node: str) -> None:
         """End and start it."""
@@ -360,6 +368,11 @@ class KubeCluster:
         remove_network()
         remove_home()
         self._store.give_back(tidy=all(stopped))
+
+
+def uids(found: dict[str, Any] | None) -> set[str]:
+    """Which objects are in a list."""
+    return {one["metadata"]["uid"] for one in (found or {}).get("items") or []}
 
 
 def read_dns(image: str) -> str:

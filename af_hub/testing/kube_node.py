@@ -5,7 +5,6 @@ node has an address and each pod another. What containerd unpacked is kept in ``
 """
 
 import json
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ DNS_SERVICE = "10.96.0.10"
 CNI_PROGRAMS = Path("/usr/lib/cni")
 HOME = Path("/run/af-kube")
 
-KUBELET_PORT = 10250
-CONNECT_SECONDS = 2
 CONTAINERD_SECONDS = 60
 CTR_SECONDS = 60
 
@@ -118,7 +115,7 @@ def kubelet_config(plan: NodePlan) -> str:
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "address": plan.address,
-        "port": KUBELET_PORT,
+        "port": 10250,
         "healthzPort": 10148 + 100 * plan.index,
         "authentication": {
             "anonymous": {"enabled": False},
@@ -178,14 +175,6 @@ class Node:
         if not self.kubelet.alive():
             self.containerd.wait_until(self.answers, CONTAINERD_SECONDS)
             self.kubelet.start()
-
-    def serves(self) -> bool:
-        """Whether the kubelet takes commands for its containers."""
-        try:
-            socket.create_connection((self.plan.address, KUBELET_PORT), CONNECT_SECONDS).close()
-        except OSError:
-            return False
-        return True
 
     def find_registry(self, host: str, address: str) -> None:
         """Have images whose references begin with ``host`` taken from the registry at ``address``, without TLS; holds for the next pull."""
