@@ -66,7 +66,7 @@ class Tunnel:
         self._folder = Path()
 
     async def __aenter__(self) -> Self:
-        self._folder = self._stack.enter_context(_short_folder(self._user_ca.path.with_name(SOCKETS)))
+        self._folder = self._stack.enter_context(_short_folder(self._user_ca.public_path.with_name(SOCKETS)))
         await self._stack.enter_async_context(self._link)
         self._tasks = [asyncio.create_task(self._keep_watching()), asyncio.create_task(self._keep_renewing())]
         return self

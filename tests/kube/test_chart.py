@@ -26,7 +26,7 @@ from af_hub.testing.places import CONFIGURATION
 from af_hub.testing.process import comes_true
 from af_hub.testing.require import unavailable
 
-pytestmark = pytest.mark.kube
+pytestmark = [pytest.mark.kube, pytest.mark.timeout(900)]
 
 CHART = CONFIGURATION / "kubernetes"
 IMAGES = ("hub", "controller", "forwarder", "proxy")
@@ -36,7 +36,7 @@ CLASS = "af-chart"
 PORT = 30080
 ADDRESS = f"http://{GATEWAY}:{PORT}/"
 CLIENT_SECRET = "of the test alone"
-WAIT_SECONDS = 180
+WAIT_SECONDS = 150
 KEPT = {"af-hub-keys", "af-hub-iam"}
 
 
@@ -58,7 +58,7 @@ class Installed:
             argv += [str(CHART), *given]
         begun = time.monotonic()
         try:
-            return self.kube.helm(*argv, "--wait", f"--timeout={WAIT_SECONDS}s", timeout=WAIT_SECONDS + 30)
+            return self.kube.helm(*argv, "--wait", f"--timeout={WAIT_SECONDS}s", timeout=3 * WAIT_SECONDS)
         except CommandFailed as error:
             raise AssertionError(f"{error}\n{self.story()}") from error
         finally:
