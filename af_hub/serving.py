@@ -1,7 +1,8 @@
 """Whether the hub can do its work: the hop from whatever sends people to it, or starts it anew, to the hub.
 
-``GET /hub/af/ready`` answers 200, or 503 with a sentence for each part that has ended: the token keeper, the look at the policy, and
-KubeSpawner's watchers of pods and events, which give up for good when the API server was away for long and say so in the log alone;
+``GET /hub/af/ready`` answers 200, or 503 with a sentence for what is wrong: a start that is not over, after which alone the proxy
+has the hub's routes; a part that has ended, such as the token keeper, the look at the policy, or one of KubeSpawner's watchers
+of pods and events, which give up for good when the API server was away for long and say so in the log alone;
 from then on the hub takes every pod to be as it was. Promises: nothing of a person or a secret is in it, so that anybody may ask.
 """
 
@@ -30,7 +31,9 @@ class Ready(RequestHandler):
 
     def get(self) -> None:
         """Say what does not work."""
-        wrong = ended(self.settings["authenticator"].background)
+        begun: asyncio.Future[None] = self.settings["app"]._start_future  # JupyterHub 6.1 tells it nowhere else
+        wrong = [] if begun.done() else ["The hub is still starting."]
+        wrong += ended(self.settings["authenticator"].background)
         wrong += given_up(getattr(self.settings["spawner_class"], "reflectors", {}))
         self.set_status(503 if wrong else 200)
         self.set_header("Cache-Control", "no-store")

@@ -8,6 +8,7 @@ import pytest
 
 from af_hub.serving import ended, given_up
 from af_hub.testing.hub import RealHub
+from af_hub.testing.process import comes_true
 
 
 async def test_what_has_ended_is_named() -> None:
@@ -26,6 +27,7 @@ async def test_what_has_ended_is_named() -> None:
 
 @pytest.mark.real
 def test_a_hub_that_serves_is_ready(hub: RealHub) -> None:
+    assert comes_true(lambda: httpx.get(hub.url + "hub/af/ready").status_code == 200, 10), "its start is over"
     answer = httpx.get(hub.url + "hub/af/ready")
-    assert answer.status_code == 200 and answer.json() == {"ready": True, "wrong": []}
+    assert answer.json() == {"ready": True, "wrong": []}
     assert "Set-Cookie" not in answer.headers
