@@ -32,6 +32,7 @@ from af_hub.demo.why import explain
 from af_hub.errors import AFError, Unavailable
 from af_hub.session.processes import descendants, die_with
 from af_hub.testing.browser import sign_in, xsrf_headers
+from af_hub.testing.network import AS_USER
 from af_hub.testing.process import Daemon, comes_true
 
 USER, IMAGE, SITE = "cms-analyst", "python-analysis", "T2_A"
@@ -328,7 +329,15 @@ def jobs(facts: dict[str, Any]) -> list[dict[str, str]]:
         "HOME": str(pool),
         "CONDOR_CONFIG": str(pool / "operator/etc/condor_config"),
     }
-    argv = [f"{path}/condor_q", "-allusers", "-json", "-attributes", ",".join(wanted)]
+    # As root, HTCondor's tools become another user, who may not read the pool's folder.
+    argv = [
+        *(AS_USER if os.geteuid() == 0 else ()),
+        f"{path}/condor_q",
+        "-allusers",
+        "-json",
+        "-attributes",
+        ",".join(wanted),
+    ]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=30)
     if done.returncode:
         raise Unavailable(f"condor_q failed: {done.stderr.strip()}")

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ HUB_HOURS = 48
 HOMES, HOME_SIZE = 12, "10Gi"
 HOME_CLASS = "af-homes"
 UID, GID = 1000, 100
-SECONDS = 30
+SECONDS, FETCH_SECONDS = 30, 400
 CHART = CONFIGURATION / "kubernetes"
 HUB_NAMESPACE = "af-hub"
 # What the chart wants to be told, of which nothing is in the parts that we take from it.
@@ -54,6 +54,35 @@ def render_chart(kube: KubeCluster, namespace: str) -> str:
     told = (f"--set={key}={value}" for key, value in values.items())
     here = (f"--namespace={HUB_NAMESPACE}", f"--kube-version={KUBERNETES}")
     return kube.helm("template", "af", str(CHART), *here, *told, *parts)
+
+
+def fetch_images(kube: KubeCluster, images: Iterable[str]) -> None:
+    """Have images on all nodes before somebody waits for a session; at once where they are already."""
+    for node in kube.nodes:
+        kube.apply(describe_fetch(node, images))
+    for node in kube.nodes:
+        pod = (f"pod/fetch-{node}", f"--namespace={HUB_NAMESPACE}")
+        kube.kubectl(
+            "wait",
+            *pod,
+            "--for=jsonpath={.status.phase}=Succeeded",
+            f"--timeout={FETCH_SECONDS}s",
+            timeout=FETCH_SECONDS + 10,
+        )
+        kube.kubectl("delete", *pod, "--wait=false")
+
+
+def describe_fetch(node: str, images: Iterable[str]) -> dict[str, Any]:
+    """A pod that does nothing, with these images, on that node."""
+    containers = [
+        {"name": f"image-{number}", "image": image, "command": ["true"]} for number, image in enumerate(images)
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"fetch-{node}", "namespace": HUB_NAMESPACE},
+        "spec": {"nodeName": node, "restartPolicy": "Never", "containers": containers},
+    }
 
 
 def take_addresses(folder: Path) -> None:

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from af_hub.demo.ground import prepare
+from af_hub.demo.ground import fetch_images, prepare
 from af_hub.demo.run import port_or_free
 from af_hub.errors import Unavailable
 from af_hub.files import write_private
@@ -69,9 +69,9 @@ def serve(folder: Path, listen_fd: int, port: int, outside: int, ready_fd: int |
         own = Path(made)
         console.print("Starting Kubernetes ...")
         with KubeCluster(own / "logs", progress=console.print) as kube:
-            for name in IMAGES:
-                kube.push(name)
+            images = [kube.push(name) for name in IMAGES]
             pods = prepare(kube, own).write(own / "pods.json")
+            fetch_images(kube, images)
             kubectl = write_private(own / "kubectl", describe_kubectl(kube, outside), 0o700)
             console.print(f"Kubernetes runs; as root, {kubectl} get pods --all-namespaces  looks at it.")
             demo = [sys.executable, "-m", "af_hub.cli", "demo", "--folder", str(folder), "--port", str(port)]
