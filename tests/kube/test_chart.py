@@ -267,10 +267,14 @@ def test_each_part_comes_back_and_a_session_does_not_notice(release: Installed) 
         "/hub/api/users/cms-analyst/server", json={"image": "python-base", "size": "small"}, headers=headers
     )
     assert asked.status_code in (201, 202), asked.text
-    server = "user/cms-analyst/api/status"
+    server = "user/cms-analyst/"
 
     def serves() -> bool:
-        return answers(server, browser=browser) == 200
+        return answers(server + "api/status", browser=browser) == 200
+
+    def opened() -> bool:
+        answers(server + "lab", browser=browser)  # the server knows its owner by this visit's cookie
+        return serves()
 
     def pod() -> str:
         told = release.kube.kubectl(
@@ -283,7 +287,7 @@ def test_each_part_comes_back_and_a_session_does_not_notice(release: Installed) 
         )
         return told.strip()
 
-    release.seconds["session"] = until(serves, "the session serves\n" + release.story())
+    release.seconds["session"] = until(opened, "the session serves")
     same = pod()
     for part in PARTS:
         release.kill(part)
