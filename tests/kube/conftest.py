@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from kube_pods import pod
+from people_in_pods import in_pods  # noqa: F401 (a fixture)
 
 from af_hub.testing.kube_cluster import KubeCluster
 

@@ -1,0 +1,88 @@
+"""A facility whose sessions are pods for the tests of one module, and people who use it."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from af_hub.demo.ground import fetch_images, prepare
+from af_hub.demo.kube import IMAGES
+from af_hub.errors import Unavailable
+from af_hub.testing.browser import sign_in
+from af_hub.testing.kube_cluster import KubeCluster
+from af_hub.testing.network import AS_USER
+from af_hub.testing.process import Daemon
+from af_hub.testing.require import unavailable
+
+MORE = "c.JupyterHub.allow_named_servers = True\n"
+START_SECONDS = 120
+
+
+@dataclass
+class InPods:
+    """A running facility whose sessions are pods, and the cluster as its administrator sees it."""
+
+    kube: KubeCluster
+    facts: dict[str, Any]
+    namespace: str
+    browsers: dict[str, httpx.Client] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return self.facts["url"]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.facts["folder"])
+
+    def browser(self, username: str) -> httpx.Client:
+        """The browser in which this user is logged in, always the same one."""
+        if username not in self.browsers:
+            self.browsers[username] = sign_in(self.url, username)
+        return self.browsers[username]
+
+    def find(self, kind: str, *names: str) -> dict[str, Any]:
+        """What the API server has, as the cluster's administrator reads it."""
+        return json.loads(self.kube.kubectl("get", kind, *names, f"--namespace={self.namespace}", "-o", "json"))
+
+    def homes(self) -> list[Path]:
+        """The folders of the nodes that are people's homes."""
+        claimed = [claim["spec"]["volumeName"] for claim in self.find("pvc")["items"]]
+        return [Path(self.find("pv", volume)["spec"]["hostPath"]["path"]) for volume in claimed]
+
+    def names(self, kind: str) -> list[str]:
+        """Of everything of this kind among the sessions."""
+        return [one["metadata"]["name"] for one in self.find(kind)["items"]]
+
+
+@pytest.fixture(scope="module")
+def in_pods(
+    request: pytest.FixtureRequest, kube: KubeCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[InPods]:
+    """The facility, as an ordinary user, beside the cluster; a module's ``FACILITY`` holds options of its own."""
+    options = getattr(request.module, "FACILITY", {})
+    namespace = request.module.__name__.rpartition(".")[2].replace("_", "-")
+    folder = tmp_path_factory.mktemp("p")
+    with ExitStack() as stack:
+        try:
+            images = [kube.push(image) for image in IMAGES]
+            stack.callback(kube.kubectl, "delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
+            pods = replace(prepare(kube, folder, namespace), more=MORE)
+            fetch_images(kube, images)
+            program = [sys.executable, str(Path(__file__).with_name("facility_in_pods.py"))]
+            argv = [*program, str(folder / "d"), str(pods.write(folder / "pods.json"))]
+            argv += [json.dumps(options), "{ready_fd}"]
+            facility = Daemon("facility", [*AS_USER, *argv], folder / "facility.log")
+            stack.callback(facility.stop, grace=40)
+            running = InPods(kube, facility.start().ready(START_SECONDS), pods.namespace)
+        except Unavailable as reason:
+            unavailable(str(reason))
+        yield running
+        for browser in running.browsers.values():
+            browser.close()
