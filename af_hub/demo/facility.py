@@ -65,6 +65,8 @@ class Facility:
         Who may connect to cache and origin, as a pattern of addresses.
     token_seconds
         How long access tokens of the IAM live.
+    iam_port
+        The IAM's; any free one when 0.
     pods
         The cluster whose pods the sessions are; then hub and controller are found at ``address`` too. Processes when None.
     """
@@ -80,6 +82,7 @@ class Facility:
     origin_address: str = ORIGIN_ADDRESS
     data_clients: str = "127.0.0.1"
     token_seconds: float = 3600
+    iam_port: int = 0
     pods: PodSessions | None = None
     daemons: list[Daemon] = field(default_factory=list, repr=False)
 
@@ -209,7 +212,7 @@ class Facility:
     def _start_iam(self) -> None:
         folder = self.folder / "iam"
         folder.mkdir(mode=0o700)
-        options = {"state": str(folder / "state.json"), "lifetime": str(self.token_seconds)}
+        options = {"state": str(folder / "state.json"), "lifetime": str(self.token_seconds), "port": str(self.iam_port)}
         daemon = iam_daemon(folder, [self.plan.iam_client()], self.users_file, **options)
         self.iam = self._begin(daemon).ready()
         daemon.argv = [*daemon.argv, "--port", str(urlsplit(self.iam["url"]).port)]

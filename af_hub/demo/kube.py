@@ -1,8 +1,8 @@
 """``make demo-kube``: the demo whose sessions are pods of a real Kubernetes, in a machine of its own around both.
 
-Three layers. :func:`start` runs outside, as root: it takes the port that people type and makes the machine. :func:`serve` runs in that machine,
+Three layers. :func:`start` runs outside, as root: it takes the ports that browsers go to and makes the machine. :func:`serve` runs in that machine,
 still as root: cluster, registry, images, and what the hub may do there. The facility itself runs inside as an ordinary user and is told of
-the cluster by a file (:mod:`af_hub.demo.pods`); a relay leads browsers to it. Promises: several live side by side; everything ends with
+the cluster by a file (:mod:`af_hub.demo.pods`); relays lead browsers to it. Promises: several live side by side; everything ends with
 Ctrl-C, and nothing is left. Leaves the cluster to :mod:`af_hub.testing.kube_cluster`.
 """
 
@@ -12,8 +12,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
@@ -31,7 +32,9 @@ from af_hub.testing.kube_machine import why_not
 from af_hub.testing.network import AS_USER
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-END_SECONDS, INTERRUPTED = 60, 130
+END_SECONDS = 60
+# Not of the range from which ports are taken that nobody asked for: inside, such a one could have gone to another part before.
+IAM_PORTS = range(8001, 8200)
 IMAGES = ("agent", "python-analysis", "python-base")
 
 
@@ -47,47 +50,83 @@ def start(folder: Path, port: int, ready_fd: int | None = None, with_parent: boo
         raise Unavailable(f"make demo-kube cannot run here: {reason}")
     for program in PROGRAMS:
         build(program, print)
-    listening = socket.create_server(("127.0.0.1", port_or_free(port)))
-    own = listening.getsockname()[1]
+    for_hub, for_iam = socket.create_server(("127.0.0.1", port_or_free(port))), take_first(IAM_PORTS)
+    own = for_hub.getsockname()[1]
     if port not in (0, own):
         print(f"Port {port} is taken by another program; the hub has {own} instead.")
     if with_parent:
         die_with(os.getppid(), signal.SIGTERM)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what runs inside hears it too, and ends in order
-    listening.set_inheritable(True)
+    ports = []
+    for listening in (for_hub, for_iam):
+        listening.set_inheritable(True)
+        number = listening.getsockname()[1]
+        ports += ["--port", str(number), "--listen-fd", str(listening.detach())]
     argv = [sys.executable, "-m", "af_hub.testing.kube_machine", sys.executable, "-m", "af_hub.demo.kube"]
-    argv += ["--folder", str(folder.absolute()), "--listen-fd", str(listening.detach()), "--port", str(own)]
+    argv += ["--folder", str(folder.absolute()), *ports]
     argv += ["--outside", str(os.getpid())]  # the same process goes on as the machine
     argv += ["--ready-fd", str(ready_fd)] if ready_fd is not None else []
     os.execv(argv[0], argv)  # noqa: S606
 
 
-def serve(folder: Path, listen_fd: int, port: int, outside: int, ready_fd: int | None) -> int:
-    """Cluster, then facility, until that ends; its exit status."""
+def take_first(ports: Iterable[int]) -> socket.socket:
+    """A socket that listens at the first of these ports that is free.
+
+    Raises
+    ------
+    Unavailable
+        When none is.
+    """
+    for port in ports:
+        try:
+            return socket.create_server(("127.0.0.1", port))
+        except OSError:
+            continue
+    raise Unavailable(f"all ports of {ports} are taken by other programs")
+
+
+def serve(folder: Path, ports: Mapping[int, int], outside: int, ready_fd: int | None) -> int:
+    """Cluster, then facility, until that ends; its exit status.
+
+    Parameters
+    ----------
+    ports
+        The hub's and the IAM's, each with the descriptor of the socket that listens there outside.
+    """
+    port, iam_port = ports
     console = Console(highlight=False, soft_wrap=True)
     with TemporaryDirectory(prefix="af-hub-kube-") as made, ending_by_signal():
         own = Path(made)
         console.print("Starting Kubernetes ...")
         with KubeCluster(own / "logs", progress=console.print) as kube:
             images = [kube.push(name) for name in IMAGES]
-            pods = prepare(kube, own).write(own / "pods.json")
+            pods = replace(prepare(kube, own), iam_port=iam_port).write(own / "pods.json")
             fetch_images(kube, images)
             kubectl = write_private(own / "kubectl", describe_kubectl(kube, outside), 0o700)
             console.print(f"Kubernetes runs; as root, {kubectl} get pods --all-namespaces  looks at it.")
             demo = [sys.executable, "-m", "af_hub.cli", "demo", "--folder", str(folder), "--port", str(port)]
             demo += ["--pods", str(pods), "--with-parent"]
             demo += ["--ready-fd", str(ready_fd)] if ready_fd is not None else []
-            relay = [sys.executable, "-m", "af_hub.demo.relay", "--listen-fd", str(listen_fd)]
-            with as_user(demo, ready_fd) as facility, as_user([*relay, "--to", f"127.0.0.1:{port}"], listen_fd):
-                os.close(listen_fd)
+            with ExitStack() as stack:
+                facility = stack.enter_context(as_user(demo, ready_fd))
+                for number, descriptor in ports.items():
+                    stack.enter_context(as_user(describe_relay(number, descriptor), descriptor))
+                    os.close(descriptor)
                 return facility.wait()
-    return INTERRUPTED
+    console.print("Kubernetes is stopped.")
+    return 0
+
+
+def describe_relay(port: int, descriptor: int) -> list[str]:
+    """The command that leads what comes to this socket to the port of the same number inside."""
+    argv = [sys.executable, "-m", "af_hub.demo.relay"]
+    return [*argv, "--listen-fd", str(descriptor), "--to", f"127.0.0.1:{port}"]
 
 
 def describe_kubectl(kube: KubeCluster, outside: int) -> str:
     """A script that runs kubectl in our network, from where the process ``outside`` is known by this number."""
     program = KUBERNETES_PROGRAM.folder / "kubectl"
-    inside = f'"$(cat /proc/{outside}/task/{outside}/children)"'
+    inside = f"$(cat /proc/{outside}/task/{outside}/children)"
     return f'#!/bin/sh\nexec nsenter --target {inside} --net --mount {program} --kubeconfig {kube.kubeconfig} "$@"\n'
 
 
@@ -126,13 +165,13 @@ def main() -> None:
     """``python -m af_hub.demo.kube``, in the machine that :func:`start` made."""
     parser = argparse.ArgumentParser(prog="af_hub.demo.kube", description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="where the facility keeps its files")
-    parser.add_argument("--listen-fd", type=int, required=True, help="descriptor of the socket that people come to")
-    parser.add_argument("--port", type=int, required=True, help="its port, which the hub has inside")
+    parser.add_argument("--port", type=int, action="append", required=True, help="of the hub, and again of the IAM")
+    parser.add_argument("--listen-fd", type=int, action="append", required=True, help="a socket that listens there")
     parser.add_argument("--outside", type=int, required=True, help="process id of the machine, outside of it")
     parser.add_argument("--ready-fd", type=int, help="descriptor that gets one line of JSON with addresses")
     args = parser.parse_args()
     try:
-        sys.exit(serve(args.folder, args.listen_fd, args.port, args.outside, args.ready_fd))
+        sys.exit(serve(args.folder, dict(zip(args.port, args.listen_fd, strict=True)), args.outside, args.ready_fd))
     except Unavailable as error:
         sys.exit(f"Error: {error}")
 

@@ -34,6 +34,8 @@ class PodSessions:
         Where images are looked at, as ``http://10.88.0.1:5000``; they are not when empty.
     address, origin_address, hostname
         Where pods find the facility and the data's origin; the name means the address, for the facility's processes too.
+    iam_port
+        Where browsers find the IAM; any free one when 0.
     more
         Further lines of the hub's configuration.
     """
@@ -44,6 +46,7 @@ class PodSessions:
     address: str = ADDRESS
     origin_address: str = ORIGIN_ADDRESS
     hostname: str = HOSTNAME
+    iam_port: int = 0
     more: str = ""
 
     @classmethod
@@ -65,6 +68,7 @@ class PodSessions:
             "origin_address": self.origin_address,
             # Nothing but the cluster and the facility is in this network.
             "data_clients": EVERYBODY,
+            "iam_port": self.iam_port,
         }
 
     def environment(self) -> dict[str, str]:

@@ -49,7 +49,8 @@ def main() -> None:
     args = parser.parse_args()
     die_with(os.getppid(), signal.SIGTERM)
     host, _, port = args.to.rpartition(":")
-    asyncio.run(relay(socket.socket(fileno=args.listen_fd), host, int(port)))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(relay(socket.socket(fileno=args.listen_fd), host, int(port)))
 
 
 if __name__ == "__main__":
