@@ -61,8 +61,8 @@ class Facility:
         The people of the IAM.
     sites
         As in :class:`~af_hub.testing.condor.RealPool`; those of the policy, at addresses of this machine, when None.
-    data_clients
-        Who may connect to cache and origin, as a pattern of addresses.
+    origin_clients, cache_clients
+        Who may connect to each, as a pattern of addresses.
     token_seconds
         How long access tokens of the IAM live.
     iam_port
@@ -80,7 +80,8 @@ class Facility:
     hostname: str = "localhost"
     sites: Mapping[str, str] | None = None
     origin_address: str = ORIGIN_ADDRESS
-    data_clients: str = "127.0.0.1"
+    origin_clients: str = "127.0.0.1"
+    cache_clients: str = "127.0.0.1"
     token_seconds: float = 3600
     iam_port: int = 0
     pods: PodSessions | None = None
@@ -100,14 +101,14 @@ class Facility:
             self.folder / "origin",
             data_folder(lambda _: None),
             self.origin_address,
-            clients=self.data_clients,
+            clients=self.origin_clients,
             secrets=for_origin,
         )
         self.cache = Cache(
             programs,
             self.folder / "cache",
             host=self.address,
-            clients=self.data_clients,
+            clients=self.cache_clients,
             secrets=for_cache,
             permitted=self.origin_address,
         )

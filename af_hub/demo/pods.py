@@ -67,7 +67,8 @@ class PodSessions:
             "hostname": self.hostname,
             "origin_address": self.origin_address,
             # Nothing but the cluster and the facility is in this network.
-            "data_clients": EVERYBODY,
+            "origin_clients": EVERYBODY,
+            "cache_clients": EVERYBODY,
             "iam_port": self.iam_port,
         }
 

@@ -46,7 +46,11 @@ def test_every_value_has_a_default_but_those_that_nobody_can_know(schema: dict[s
     assert len(wrong) == len(asked) and all("is a required property" in one for one in wrong)
 
 
-@pytest.mark.parametrize("name", ["jupyterhub_config.py", "facility.yaml", "templates"])
+# Links to the files, not to their folder: what makes the wheel follows a folder once, wherever it meets it first.
+PAGES = [f"templates/{path.name}" for path in sorted((CONFIGURATION / "templates").iterdir())]
+
+
+@pytest.mark.parametrize("name", ["jupyterhub_config.py", "facility.yaml", *PAGES])
 def test_the_chart_links_to_the_one_copy(name: str) -> None:
     link = CHART / "files" / name
     assert link.resolve() == (CONFIGURATION / name).resolve()

@@ -77,7 +77,7 @@ def world(tmp_path_factory):
         try:
             network = stack.enter_context(Network(folder, SITES))
             centre = network.enter(CENTRE)
-            options = {"address": CENTRE_ADDRESS, "hostname": CENTRE, "sites": {}, "data_clients": f"*.{DOMAIN}"}
+            options = {"address": CENTRE_ADDRESS, "hostname": CENTRE, "sites": {}, "cache_clients": f"*.{DOMAIN}"}
             program = [sys.executable, str(HERE / "facility_with.py")]
             argv = [*centre, *program, str(folder / "d"), json.dumps(options)]
             facility = stack.enter_context(Daemon("facility", [*argv, "{ready_fd}"], folder / "facility.log"))

@@ -47,6 +47,7 @@ NO_SECRETS = {
     "af_hub.session.controller.Credentials.host_key",
     "af_hub.session.signpost.Signpost.token_file",
     "af_hub.signin.IAMLoginHandler._verifier",  # no record, and has no text
+    "af_hub.spawning.pod.SessionPod.secret",  # the name of one
     "af_hub.xrootd.watch.Watch._keys",
 }
 

@@ -86,6 +86,8 @@ def test_wheel_brings_the_configuration(wheel: Path) -> None:
         "condor/access-point.conf",
         "xrootd/origin.cfg",
         "templates/page.html",
+        "kubernetes/Chart.yaml",
+        "kubernetes/files/templates/page.html",
     ):
         assert f"af_hub/hub_config/{name}" in names
     assert "af_hub/demo/users.yaml" in names
