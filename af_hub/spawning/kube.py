@@ -163,6 +163,9 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
     _pod_uid = ""
     _agent_token = 0
 
+    ended = ""
+    """Why the last session of this name is over, when it was not stopped by somebody; for the page that shows that none runs."""
+
     @default("cmd")
     def _cmd(self) -> list[str]:
         # The image's own command may be anything.
@@ -459,7 +462,7 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
         SessionRefused
             In any other case; with a sentence.
         """
-        self._pod_uid = ""
+        self._pod_uid = self.ended = ""
         try:
             async with asyncio.timeout(self.start_timeout - 1):
                 url = await self._until_it_runs(super()._start())
@@ -616,7 +619,8 @@ class AFSpawner(ChoosingSpawner, SteadyKubeSpawner):
             return None
         if pod is not None and progress.is_over(pod):
             ended = progress.why_not(pod, (), self._chosen)
-            self.log.warning("%s is over: %s", self._log_name, ended.sentence if ended else "its pod has ended")
+            self.ended = ended.sentence if ended else "Your session has ended."
+            self.log.warning("%s is over: %s", self._log_name, self.ended)
             await self.stop(now=True)
             return progress.exit_status(pod)
         status: int | None = await super().poll()

@@ -1,6 +1,6 @@
 """Container images for a test's cluster: this project's and a few small ones, built by buildah in the user's cache.
 
-``python -m af_hub.testing.kube_images`` makes all of them beforehand, and the cluster's programs. Promises: an image is built again only when something that goes into
+``python -m af_hub.testing.kube_images`` makes most of them beforehand, and the cluster's programs. Promises: an image is built again only when something that goes into
 it has changed; mounts of a build end with it, also of one that is killed; nothing is taken from another registry, since the base is made by
 mmdebstrap from Debian's packages. Leaves what an image holds to ``images/NAME/Containerfile``.
 """
@@ -26,6 +26,8 @@ from af_hub.testing.places import CHECKOUT, IN_CHECKOUT
 
 HOST = "af-hub.test"
 PAUSE, DNS, DEBIAN = "pause", "coredns", "debian"
+# Built when a test asks for it.
+RARE = {"python-root"}
 BUILD_SECONDS = 3600
 PUSH_SECONDS = 600
 # What goes into the package; the images' own files are hashed with them.
@@ -306,8 +308,9 @@ def programs() -> dict[str, Callable[[], object]]:
 
 
 def images(wanted: Sequence[str]) -> dict[str, Callable[[], object]]:
-    """How to have each image: those that are wanted, or all."""
-    return {f"image {name}": partial(provide, name, say) for name in wanted or [PAUSE, DNS, DEBIAN, *names()]}
+    """How to have each image: those that are wanted, or all that most tests start."""
+    most = [PAUSE, DNS, DEBIAN, *(name for name in names() if name not in RARE)]
+    return {f"image {name}": partial(provide, name, say) for name in wanted or most}
 
 
 if __name__ == "__main__":
