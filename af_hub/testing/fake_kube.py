@@ -135,7 +135,7 @@ class FakeKube:
             async with asyncio.timeout(seconds):
                 while True:
                     changed = self._changed
-                    for version, what, found in [entry for entry in self._history if entry[0] > seen]:
+                    for version, what, found in self._history[seen:]:  # one entry for each version
                         seen = version
                         if wanted(found["_kind"], found):
                             line = {

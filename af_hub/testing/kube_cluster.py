@@ -53,6 +53,8 @@ NEEDED = {
 }
 SYSCTLS = {"net/ipv4/ip_forward": "1", "net/bridge/bridge-nf-call-iptables": "1"}
 STORES = 9
+# In a registry; the images of one state of the sources have about one and a half.
+MOST_BYTES = 6_000_000_000
 COMMAND_SECONDS = 120
 READY_SECONDS = 120
 DRAIN_SECONDS = 60
@@ -91,6 +93,8 @@ class Store:
 
     def __init__(self, folder: Path, lock: TextIO) -> None:
         self.folder, self._lock = folder, lock
+        if size_of(folder / "registry") > MOST_BYTES:  # each image that ever was
+            shutil.rmtree(folder)
         if self.in_use.exists():  # the last one was killed: its containers are still in there
             for node in folder.glob("node*"):
                 shutil.rmtree(node)
@@ -117,6 +121,11 @@ class Store:
         if tidy:
             self.in_use.unlink()
         self._lock.close()
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files in it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def take_store(folder: Path) -> Store:

@@ -42,10 +42,19 @@ class OtherHub(RealHub):
     ----------
     environ
         Further variables for the configuration; they go before ours.
+    address
+        Where its sessions find the hub, when that is not this machine alone.
     """
 
-    def __init__(self, folder: Path, iam: DemoIAM, config: Path, environ: Mapping[str, str] | None = None) -> None:
-        super().__init__(folder, iam, environ)
+    def __init__(
+        self,
+        folder: Path,
+        iam: DemoIAM,
+        config: Path,
+        environ: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
+        super().__init__(folder, iam, environ, address=address)
         self._config, self._own = config, iam
 
     def _hub_daemon(self, environ: Mapping[str, str], extra: Path) -> Daemon:
@@ -80,7 +89,7 @@ def own_settings(plan: HubPlan, config: Path) -> str:
     return OWN.format(
         config=str(config.absolute()),
         url=plan.url,
-        hub_url=f"http://127.0.0.1:{plan.hub_port}",
+        hub_url=f"http://{plan.address}:{plan.hub_port}",
         database=f"sqlite:///{plan.folder / 'jupyterhub.sqlite'}",
         cookie_secret=str(plan.folder / "cookie_secret"),
         rules=str(plan.rules),

@@ -56,7 +56,7 @@ def nothing_stays(folder: Path, pids: set[int]) -> None:
     wait_until(lambda: not list((folder / "tmp").iterdir()), "its temporary files are gone", 10)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.long)])
 def test_nothing_stays_of_a_demo_that_ran(tmp_path, number):
     running = start(tmp_path)
     try:
@@ -90,7 +90,7 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-@pytest.mark.parametrize("kill", [kill_group_of_guard, kill_inner])
+@pytest.mark.parametrize("kill", [kill_group_of_guard, pytest.param(kill_inner, marks=pytest.mark.long)])
 def test_nothing_stays_of_a_demo_that_was_killed(tmp_path, kill):
     running = start(tmp_path)
     try:
