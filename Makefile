@@ -17,7 +17,7 @@ TEST_KUBE = $(BIN)/python -m af_hub.testing.kube_machine $(BIN)/python -m pytest
 # Tests of worker nodes with accounts run where there are many. Status 5: TEST_ARGS chose none of them.
 TEST_ACCOUNTS = $(BIN)/python -m af_hub.testing.accounts $(BIN)/python -m pytest -q -m accounts $(TEST_ARGS) || test $$? -eq 5
 
-.PHONY: help setup setup-for-tests demo demo-check demo-kube test test-kube test-fast test-long bench bench-policy bench-tokens lint docs clean
+.PHONY: help setup setup-for-tests demo demo-check demo-kube test test-kube test-fast test-long bench bench-policy bench-tokens bench-pods bench-reflector lint docs clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' $(MAKEFILE_LIST)
@@ -80,6 +80,13 @@ bench-policy: .venv/installed   ## how long a decision takes where there are two
 
 bench-tokens: .venv/installed   ## a thousand people refresh at one moment, beside plain oauthenticator; about two minutes
 	@$(BIN)/python -m tests.bench.storm --check $(BENCH_ARGS)
+
+bench-pods: .venv/installed   ## login to JupyterLab in a pod, beside plain KubeSpawner; needs what test-kube needs; about six minutes
+	@$(PREPARE_KUBE)
+	@$(BIN)/python -m af_hub.testing.kube_machine $(BIN)/python -m tests.bench.pods $(BENCH_ARGS)
+
+bench-reflector: .venv/installed   ## the hub's event loop while a hundred pods start in a simulated cluster; about five minutes
+	@$(AS_USER) $(BIN)/python -m tests.bench.reflector --check $(BENCH_ARGS)
 
 lint: .venv/installed    ## ruff, mypy, import contracts, docs with warnings as errors
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -8,9 +8,8 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -19,6 +18,7 @@ from af_hub.demo import check
 from tests.bench import clusters, logins, machine, scales
 from tests.bench.facility import CHECKOUT, USER, Place, running
 from tests.bench.figures import Ratio, describe_hops, describe_memory, describe_ratios, describe_rounds
+from tests.bench.turns import in_turns, times
 
 PAGES = CHECKOUT / "docs" / "_figures"
 CLUSTERS = {
@@ -30,27 +30,6 @@ CLUSTERS = {
 CLUSTER_RATIOS = (Ratio("ours", ("jobqueue",), 1.0), Ratio("ours", ("floor", "bare"), 1.25))
 LOGINS = {"ours": "AF Hub", "plain": "plain JupyterHub, simple local spawner"}
 LOGIN_RATIOS = (Ratio("ours", ("plain",), 1.25),)
-
-Measure = Callable[[], dict[str, Any]]
-Rounds = dict[str, list[dict[str, Any]]]
-
-
-def in_turns(measures: Mapping[str, Measure], rounds: int, say: Callable[[str], None]) -> Rounds:
-    """Each measure once a round, each round beginning with another one; without what the first round gave."""
-    found: Rounds = {name: [] for name in measures}
-    names = list(measures)
-    for number in range(rounds + 1):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            run = measures[name]()
-            say(f"round {number}: {name} {run['ended'] - run['began']:.2f} s")
-            found[name].append(run)
-    return {name: runs[1:] for name, runs in found.items()}
-
-
-def times(rounds: Rounds) -> dict[str, list[float]]:
-    """Seconds of each run."""
-    return {name: [run["ended"] - run["began"] for run in runs] for name, runs in rounds.items()}
 
 
 def cluster_pages(place: Place, rounds: int, say: Callable[[str], None]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 from cryptography.fernet import Fernet
@@ -36,9 +36,9 @@ from af_hub.tokens.lifetime import AccessToken
 from af_hub.tokens.store import Login, Store
 from tests.bench.facility import CHECKOUT
 from tests.bench.figures import table
+from tests.bench.lag import most_of, watch
 
 PAGE = CHECKOUT / "docs" / "_figures" / "token-storm.md"
-TICK_SECONDS = 0.005
 REQUESTS = 2
 """Of one person, at one time."""
 
@@ -82,15 +82,7 @@ class Run:
     @property
     def lag99(self) -> float:
         """Seconds that a task came late, at most, in 99 of 100 cases."""
-        return quantiles(self.lags, n=100)[98]
-
-
-async def watch(lags: list[float]) -> None:
-    """Measure how late a task comes to its turn."""
-    while True:
-        wanted = time.perf_counter() + TICK_SECONDS
-        await asyncio.sleep(TICK_SECONDS)
-        lags.append(max(0.0, time.perf_counter() - wanted))
+        return most_of(self.lags)
 
 
 async def measure(storm: Storm, ask: Callable[[str], Awaitable[bool]]) -> Run:
