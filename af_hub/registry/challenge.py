@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-_PAIR = re.compile(r'([A-Za-z_]+)=(?:"([^"\\]*)"|([^\s",]+))')
+# Each key is looked at from its beginning only: else a long word costs seconds.
+_PAIR = re.compile(r'(?<![A-Za-z_])([A-Za-z_]+)=(?:"([^"\\]*)"|([^\s",]+))')
 PORTS = {"http": 80, "https": 443}
 
 

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -20,6 +21,7 @@ import aiohttp
 from yarl import URL
 
 from af_hub.errors import ImageRefused
+from af_hub.files import Stamp, stamp
 from af_hub.registry.challenge import Challenge, may_ask_token, may_redirect, origin_of, read_challenge
 from af_hub.registry.proof import INDEXES, MANIFESTS, Document, nonsense, read_json
 from af_hub.registry.reasons import ImageReason
@@ -98,6 +100,12 @@ def _not_set_up(registry: str, what: str) -> ImageRefused:
     )
 
 
+@lru_cache(maxsize=16)
+def trust(ca_file: str, _stamp: Stamp) -> ssl.SSLContext:
+    """The authorities in this file as it is now, the machine's when there is none; kept, since reading them holds up the hub for a tenth of a second."""
+    return ssl.create_default_context(cafile=ca_file or None)
+
+
 class RegistryClient(AbstractAsyncContextManager["RegistryClient"]):
     """Answers about one image; a context that closes its connections."""
 
@@ -121,7 +129,8 @@ class RegistryClient(AbstractAsyncContextManager["RegistryClient"]):
 
     def _trust(self) -> ssl.SSLContext:
         try:
-            return ssl.create_default_context(cafile=self._access.ca_file or None)
+            ca_file = self._access.ca_file
+            return trust(ca_file, stamp(Path(ca_file)) if ca_file else None)
         except OSError as error:
             raise _not_set_up(self._reference.registry, f"ca_file {self._access.ca_file}: {error}") from error
 
@@ -219,7 +228,11 @@ class RegistryClient(AbstractAsyncContextManager["RegistryClient"]):
 
     def _away(self, error: Exception) -> ImageRefused:
         log.warning(
-            "%s does not answer for %s: %s: %s", self._access.address, self._reference, type(error).__name__, error
+            "%s does not answer for %s: %s: %.300a",
+            self._access.address,
+            self._reference,
+            type(error).__name__,
+            str(error),
         )
         return away(
             self._reference, "no connection" if isinstance(error, aiohttp.ClientConnectionError) else "no answer"

@@ -2,11 +2,13 @@
 
 A pattern is a regular expression (Python's ``re``) which must match the name in full, from its first to its last character. Its first part,
 up to the first slash, names one registry letter by letter, and it matches images of that registry only, whatever stands behind: so
-neither a dot nor an alternative ever opens another one.
+neither a dot nor an alternative ever opens another one. Where a name has a tag and a digest, nothing ever asks what the tag means, so the name
+without the tag must match: else a pattern for some tags would open every image of that path.
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from af_hub.registry.reference import REGISTRY, Reference
 
@@ -47,7 +49,8 @@ def registry_of(pattern: str) -> str:
 
 def opens(pattern: str, reference: Reference) -> bool:
     """Whether the pattern lets people type this image."""
-    return registry_of(pattern) == reference.registry and bool(re.fullmatch(pattern, str(reference)))
+    meant = replace(reference, tag="") if reference.digest else reference
+    return registry_of(pattern) == reference.registry and bool(re.fullmatch(pattern, str(meant)))
 
 
 def is_open(patterns: Iterable[str], reference: Reference) -> bool:

@@ -2,7 +2,8 @@
 
 The forms are those of the OCI image specification 1.1 and of Docker (manifest version 2, schema 2). Promises: what is pinned is what was
 looked at, byte for byte, since each document is compared with its digest; of a list of images the one for the sessions' platform counts.
-Leaves the asking to :mod:`af_hub.registry.client`.
+What an image says of itself, anybody may have written: it is cut short, comes into sentences and logs as plain characters, and what is
+remembered of it is little. Leaves the asking to :mod:`af_hub.registry.client`.
 """
 
 import hashlib
@@ -23,6 +24,8 @@ JUPYTERHUB = "org.af-hub.jupyterhub"
 """The label that says which JupyterHub is in an image."""
 
 HIGHEST_ID = 2**31 - 2
+LONGEST_TEXT = 80
+LARGEST_LAYER = 2**50
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _VERSION = re.compile(r"v?([0-9]{1,6}(?:\.[0-9]{1,6}){0,5})")
 
@@ -43,6 +46,8 @@ class ImageProof:
         The numbers in it; None where there is none, or it is root's.
     size
         Bytes to pull onto a node that has nothing of it.
+    labels
+        Those that count here.
     pinned
         The name by which to start it: with the digest, where there is one.
     remarks
@@ -124,7 +129,7 @@ def choose_platform(found: Mapping[str, Any], platform: str, reference: Referenc
         if offered == platform and isinstance(digest, str) and DIGEST.fullmatch(digest):
             return digest
         if offered and offered != "unknown/unknown":  # such as the attestations that docker buildx adds
-            others.append(offered)
+            others.append(plain(offered))
     raise _wrong_platform(reference, ", ".join(dict.fromkeys(others)) or "no platform at all", platform)
 
 
@@ -139,7 +144,9 @@ def read_manifest(document: Document, digest: str, reference: Reference) -> Mani
     found = read_json(document, digest, reference)
     config = _object(found.get("config"))
     config_digest = config.get("digest")
-    if _type_of(document, found) not in MANIFESTS or config.get("mediaType") not in CONFIGS:
+    # What is a list too, another reader could take for that, and start something else under this digest (CVE-2021-41190).
+    both = "manifests" in found
+    if both or _type_of(document, found) not in MANIFESTS or config.get("mediaType") not in CONFIGS:
         raise ImageRefused(
             f"What {reference.registry} has as {reference} is no container image that can be started.",
             ImageReason.NO_IMAGE,
@@ -150,7 +157,7 @@ def read_manifest(document: Document, digest: str, reference: Reference) -> Mani
     return Manifest(
         digest or digest_of(document.content),
         config_digest,
-        sum(size for size in sizes if isinstance(size, int) and size > 0),
+        sum(size for size in sizes if isinstance(size, int) and 0 < size <= LARGEST_LAYER),
     )
 
 
@@ -165,19 +172,20 @@ def read_config(document: Document, manifest: Manifest, platform: str, reference
     found = read_json(document, manifest.config_digest, reference)
     offered = _platform_of(found)
     if offered != platform:
-        raise _wrong_platform(reference, offered or "a platform that it does not name", platform)
+        raise _wrong_platform(reference, plain(offered) or "a platform that it does not name", platform)
     config = _object(found.get("config"))
     user = config.get("User")
-    uid, gid = read_user(user if isinstance(user, str) else "")
-    labels = {key: value for key, value in _object(config.get("Labels")).items() if isinstance(value, str)}
+    user = user if isinstance(user, str) else ""
+    uid, gid = read_user(user)
+    label = _object(config.get("Labels")).get(JUPYTERHUB)
     return ImageProof(
         reference=str(reference),
         digest=manifest.digest,
-        user=user if isinstance(user, str) else "",
+        user=plain(user),
         uid=uid,
         gid=gid,
         size=manifest.size,
-        labels=labels,
+        labels={JUPYTERHUB: plain(label)} if isinstance(label, str) else {},
         pinned=str(reference.pinned(manifest.digest)),
     )
 
@@ -192,6 +200,11 @@ def read_user(user: str) -> tuple[int | None, int | None]:
     """uid and gid of ``USER`` in an image (``1000``, ``1000:100``, ``jovyan``); None for what is no number, or root's."""
     name, _, group = user.partition(":")
     return _id(name), _id(group)
+
+
+def plain(text: str) -> str:
+    """What stands in an image, or the beginning of it, as printable ASCII on one line."""
+    return ascii(text[:LONGEST_TEXT])[1:-1]
 
 
 def judge(proof: ImageProof, minimum_jupyterhub: str, unnumbered_user: str) -> ImageProof:

@@ -1,5 +1,7 @@
 """What a registry may have the hub do before it answers, and what it may not."""
 
+import time
+
 import pytest
 
 from af_hub.registry.challenge import Challenge, may_ask_token, may_redirect, origin_of, read_challenge
@@ -23,6 +25,13 @@ from af_hub.registry.challenge import Challenge, may_ask_token, may_redirect, or
 )
 def test_challenges(header: str, found: Challenge) -> None:
     assert read_challenge(header) == found
+
+
+@pytest.mark.parametrize("long", ["a" * 8000, 'a="' * 2600, "a=" * 4000], ids=["a word", "open quotes", "keys"])
+def test_a_long_challenge_holds_nobody_up(long: str) -> None:
+    began = time.process_time()
+    assert read_challenge(f"Bearer {long}").realm == ""
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from af_hub.registry.proof import (
     digest_of,
     is_list,
     judge,
+    plain,
     read_config,
     read_json,
     read_manifest,
@@ -61,7 +62,7 @@ def reason_of(refusal: pytest.ExceptionInfo[ImageRefused]) -> str:
 
 @pytest.mark.parametrize("form", [0, 1], ids=["OCI", "Docker"])
 def test_proof_of_an_image(form: int) -> None:
-    blob = document(config(User="1000:100", Labels={"a": "b", "odd": 1}))
+    blob = document(config(User="1000:100", Labels={"org.af-hub.jupyterhub": "6.1.1", "a": "b", "odd": 1}))
     found = document(manifest(blob, MANIFESTS[form], CONFIGS[form]))
     read = read_manifest(found, digest_of(found.content), IMAGE)
     proof = read_config(blob, read, AMD, IMAGE)
@@ -73,7 +74,7 @@ def test_proof_of_an_image(form: int) -> None:
         1000,
         100,
         len(blob.content) + 120,
-        {"a": "b"},
+        {"org.af-hub.jupyterhub": "6.1.1"},
         f"reg.test/cms/lab@{digest}",
     )
 
@@ -234,7 +235,7 @@ def test_whatever_a_registry_says_it_is_a_proof_or_a_refusal(found: object) -> N
 )
 def test_who_an_image_runs_as(user: str, uid: int | None, gid: int | None) -> None:
     assert read_user(user) == (uid, gid)
-    assert (prove(config(User=user)).uid, prove(config(User=user)).user) == (uid, user)
+    assert (prove(config(User=user)).uid, prove(config(User=user)).user) == (uid, plain(user))
 
 
 @pytest.mark.parametrize(
@@ -298,3 +299,49 @@ def test_what_nobody_was_asked_about_starts_and_that_is_said() -> None:
     proof = unproven(IMAGE)
     assert (proof.pinned, proof.digest, proof.uid) == ("reg.test/cms/lab:1", "", None)
     assert judge(proof, "99", "refuse") == proof and "not asked" in proof.remarks[0]
+
+
+# ------------------------------------------------------------------------------------------ images made to harm
+
+FORGED = "linux\n2026-11-22 [C] forged \x1b[2J"
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(lambda: choose_platform({"manifests": [entry(f"{FORGED}/x", A)]}, AMD, IMAGE), id="a list's"),
+        pytest.param(lambda: prove({"os": FORGED, "architecture": "amd64"}), id="an image's platform"),
+        pytest.param(lambda: judge(prove(config(User=FORGED)), "4.0", "refuse"), id="its user"),
+        pytest.param(
+            lambda: judge(prove(config(Labels={"org.af-hub.jupyterhub": f"1.0{FORGED}"})), "4.0", "set"), id="its label"
+        ),
+    ],
+)
+def test_no_image_writes_lines_of_the_log(refused: object) -> None:
+    with pytest.raises(ImageRefused, match=r"linux\\n2026") as refusal:
+        refused()  # type: ignore[operator]
+    assert str(refusal.value).isprintable() and str(refusal.value).isascii()
+
+
+def test_of_a_large_image_little_is_remembered() -> None:
+    """Somebody who may push images could fill the hub's memory: it remembers a thousand of them."""
+    proof = prove(config(User="u" * 100_000, Labels={f"label-{number}": "x" * 100 for number in range(1000)}))
+    assert proof.labels == {} and len(proof.user) == 80
+
+
+def test_a_size_that_cannot_be_is_not_counted() -> None:
+    """A number of thousands of digits would come into every sentence of the start."""
+    blob = document(config())
+    found = {**manifest(blob), "layers": [{"size": 7}, {"size": 10**4000}]}
+    assert read_manifest(document(found), "", IMAGE).size == len(blob.content) + 7
+
+
+@pytest.mark.parametrize("typed", [{}, {"mediaType": MANIFESTS[0]}], ids=["without a type", "with one"])
+def test_what_is_a_manifest_and_a_list_is_neither(typed: dict[str, object]) -> None:
+    """CVE-2021-41190: a node could take it for the list, and start what was not looked at."""
+    blob = document(config())
+    found = {key: value for key, value in manifest(blob).items() if key != "mediaType"} | typed
+    found["manifests"] = [entry(AMD, B)]
+    with pytest.raises(ImageRefused) as refusal:
+        read_manifest(document(found, MANIFESTS[0]), "", IMAGE)
+    assert reason_of(refusal) == ImageReason.NO_IMAGE

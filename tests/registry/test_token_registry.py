@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,14 @@ from aiohttp import web
 
 from af_hub.errors import ImageRefused
 from af_hub.registry import prover as proving
-from af_hub.registry.client import MOST_BYTES
+from af_hub.registry.client import MOST_BYTES, Access, RegistryClient
 from af_hub.registry.proof import MANIFESTS, ImageProof
 from af_hub.registry.prover import Prover, this_platform
 from af_hub.registry.reasons import ImageReason
+from af_hub.registry.reference import read_reference
 from af_hub.testing.fake_registry import FakeRegistry
 from af_hub.testing.registry import make_image
+from af_hub.testing.require import unavailable
 
 LAB = make_image("1000:100", {"org.af-hub.jupyterhub": "6.1.1"}, platform=this_platform())
 
@@ -306,3 +309,31 @@ async def test_an_address_where_nobody_listens() -> None:
     other = Rules({"reg.test": Known("https://127.0.0.1:1", ca_file="/nowhere.pem")})
     refused = await refusal_of(Prover(lambda: other), "reg.test/cms/lab:1")
     assert refused.reason == ImageReason.UNREADABLE and "not set up rightly" in str(refused)
+
+
+async def test_what_a_registry_says_when_it_breaks_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def break_(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nX\x1b[2J forged: x\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(break_, "127.0.0.1", 0) as broken:
+        url = f"http://127.0.0.1:{broken.sockets[0].getsockname()[1]}"
+        await refusal_of(Prover(lambda: Rules({"reg.test": Known(url)})), "reg.test/cms/lab:1")
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "af_hub.registry.client"]
+    assert said.isprintable(), said
+
+
+def test_authorities_are_read_again_when_the_file_has_changed(tmp_path: Path) -> None:
+    bundle = ssl.get_default_verify_paths().cafile
+    authority = (Path(bundle).read_text() if bundle else "").partition("-----END CERTIFICATE-----")
+    if not authority[1]:
+        unavailable("this machine has no file of authorities")
+    file = tmp_path / "ca.pem"
+    file.write_text(f"{authority[0]}{authority[1]}\n")
+    client = RegistryClient(read_reference("reg.test/a"), Access("https://reg.test", str(file)))
+    first = client._trust()
+    assert client._trust() is first
+    file.write_text("none")
+    with pytest.raises(ImageRefused, match="not set up rightly"):
+        client._trust()
