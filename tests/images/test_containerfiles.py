@@ -131,6 +131,13 @@ def test_it_runs_as_a_number_that_is_not_root(name: str) -> None:
     assert last_stage(name)[-1][0] in ("ENTRYPOINT", "CMD")
 
 
+def test_the_agent_runs_nothing_of_a_home() -> None:
+    """Persons' homes are mounted at /home/NAME beside it, and a module there would read its hub token."""
+    (environment,) = of_kind("agent", "ENV")
+    assert {"PYTHONSAFEPATH=1", "HOME=/"} <= set(environment.split())
+    assert of_kind("agent", "WORKDIR") == ["/"]
+
+
 @each_image
 def test_it_says_what_it_is(name: str) -> None:
     (labels,) = of_kind(name, "LABEL")
