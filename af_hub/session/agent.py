@@ -35,9 +35,8 @@ from aiohttp import web
 from af_hub.errors import AFError, Unavailable
 from af_hub.files import write_private
 from af_hub.ready import say_ready
-from af_hub.session.attachments import Attachments, BadClusterId
-from af_hub.session.bridge import open_bridge
-from af_hub.session.controller import Controller, ControllerRefused
+from af_hub.session.attachments import Attachments, BadClusterId, OpenBridge
+from af_hub.session.controller import Controller, ControllerRefused, Credentials
 from af_hub.session.cvmfs import in_words
 from af_hub.session.cvmfs_look import FIRST_SECONDS, Looker
 from af_hub.session.folders import LONGEST_SOCKET_PATH, FolderUnusable, write_files
@@ -241,6 +240,13 @@ def listen(port: int) -> socket.socket | None:
         return None
 
 
+async def open_tunnel(dask_cluster: str, credentials: Credentials, ssh_key: str, port: int) -> OpenBridge:
+    """A tunnel's near end; SSH is loaded with the first one, so that no session that starts waits for it."""
+    from af_hub.session.bridge import open_bridge
+
+    return await open_bridge(dask_cluster, credentials, ssh_key, port)
+
+
 async def run(config: AgentConfig, ready_fd: int | None, signpost: socket.socket | None = None) -> None:
     """Serve until SIGTERM or SIGINT; says ready when the first token is there, or when it is clear that it will not come soon.
 
@@ -258,7 +264,7 @@ async def run(config: AgentConfig, ready_fd: int | None, signpost: socket.socket
         open_signpost(config.cache, signpost, lambda: str(config.folder / TOKEN_FILE)) if signpost else nullcontext(),
     ):
         controller = Controller(http, config.controller_url, config.hub_token)
-        attachments = Attachments(config.folder / "clusters", controller.credentials, open_bridge)
+        attachments = Attachments(config.folder / "clusters", controller.credentials, open_tunnel)
         tokens = HubTokens(http, config.hub_api_url, config.hub_token)
         keeping = asyncio.create_task(
             _together(

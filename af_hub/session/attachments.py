@@ -119,7 +119,7 @@ class Attachments:
                 if attachment.credentials.expires_at - self._now() > LEFT_SECONDS:
                     return attachment
                 port = attachment.port
-            keys = make_keys()
+            keys = await asyncio.to_thread(make_keys)
             credentials = await self._credentials(dask_cluster, keys)
             await self._close(dask_cluster)
             return await self._attach(dask_cluster, credentials, keys, port)

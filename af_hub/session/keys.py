@@ -5,12 +5,6 @@ The kinds are those that the controller certifies: ed25519 for SSH, P-256 for TL
 
 from dataclasses import dataclass, field
 
-import asyncssh
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 
 @dataclass(frozen=True)
 class SessionKeys:
@@ -24,6 +18,13 @@ class SessionKeys:
 
 def make_keys() -> SessionKeys:
     """New keys."""
+    # Not at the top: these take a third of a second to load, for which no session that starts shall wait.
+    import asyncssh
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
     ssh = asyncssh.generate_private_key("ssh-ed25519")
     tls = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "client")])
