@@ -11,8 +11,11 @@ AS_USER := unshare --user --map-user=65534 --map-group=65534
 endif
 
 # Tests on a real Kubernetes run as root in a machine of its own. What they need is made before, once; what fails to be made skips its tests.
-PREPARE_KUBE = $(BIN)/python -m af_hub.testing.kube_images || true
-TEST_KUBE = $(BIN)/python -m af_hub.testing.kube_machine $(BIN)/python -m pytest -q -m "kube and not long" $(TEST_ARGS) || test $$? -eq 5
+# `make test` has time for some of them; `make test-kube` and CI run all but the long ones.
+KUBE_TESTS ?= kube and not long and not more
+KUBE_IMAGES ?= agent python-analysis
+PREPARE_KUBE = $(BIN)/python -m af_hub.testing.kube_images $(KUBE_IMAGES) || true
+TEST_KUBE = $(BIN)/python -m af_hub.testing.kube_machine $(BIN)/python -m pytest -q -m "$(KUBE_TESTS)" $(TEST_ARGS) || test $$? -eq 5
 
 # Tests of worker nodes with accounts run where there are many. Status 5: TEST_ARGS chose none of them.
 TEST_ACCOUNTS = $(BIN)/python -m af_hub.testing.accounts $(BIN)/python -m pytest -q -m accounts $(TEST_ARGS) || test $$? -eq 5
@@ -59,6 +62,8 @@ test: setup-for-tests   ## all tests; what this machine cannot run is skipped wi
 	@$(PREPARE_KUBE)
 	@$(TEST_KUBE)
 
+test-kube: KUBE_TESTS := kube and not long
+test-kube: KUBE_IMAGES :=
 test-kube: setup-for-tests   ## the tests on a real Kubernetes alone; needs root, and once Go and about ten minutes
 	@$(PREPARE_KUBE)
 	@$(TEST_KUBE)
@@ -66,11 +71,13 @@ test-kube: setup-for-tests   ## the tests on a real Kubernetes alone; needs root
 test-fast: .venv/installed   ## the quick tests, which start no daemons of others
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not real and not slow and not long and not kube" --numprocesses auto --dist worksteal $(TEST_ARGS)
 
+test-long: KUBE_TESTS := kube
+test-long: KUBE_IMAGES :=
 test-long: setup-for-tests   ## the full matrices too
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not accounts and not kube" $(TEST_ARGS)
 	@$(TEST_ACCOUNTS)
 	@$(PREPARE_KUBE)
-	@$(subst kube and not long,kube,$(TEST_KUBE))
+	@$(TEST_KUBE)
 
 bench: setup         ## figures beside what people know, written into docs; about five minutes, on a quiet machine
 	@$(AS_USER) $(BIN)/python -m tests.bench --write $(BENCH_ARGS)

@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from af_hub.demo.ground import fetch_images, prepare
-from af_hub.demo.kube import IMAGES
 from af_hub.errors import Unavailable
 from af_hub.testing.browser import sign_in
 from af_hub.testing.kube_cluster import KubeCluster
@@ -21,6 +20,7 @@ from af_hub.testing.process import Daemon
 from af_hub.testing.require import unavailable
 
 MORE = "c.JupyterHub.allow_named_servers = True\n"
+IMAGES = ("agent", "python-analysis")
 START_SECONDS = 120
 
 

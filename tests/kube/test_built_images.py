@@ -9,7 +9,7 @@ from kube_pods import NOTHING_MORE, ORDINARY, pod
 from af_hub.policy.load import read_policy
 from af_hub.registry.prover import Prover
 
-pytestmark = [pytest.mark.kube, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kube, pytest.mark.more, pytest.mark.timeout(900)]
 
 MB = 1_000_000
 POLICY = """

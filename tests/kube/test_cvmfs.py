@@ -19,7 +19,7 @@ from af_hub.testing.process import comes_true
 from af_hub.testing.require import unavailable
 from tests.kube.plain_sessions import PlainSession, folder_volume, plain_session
 
-pytestmark = [pytest.mark.kube, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kube, pytest.mark.more, pytest.mark.timeout(300)]
 
 CMS = "cms.cern.ch"
 BY_CLAIM = CVMFS(claim="cvmfs", repositories=[CMS])

@@ -13,7 +13,7 @@ from leftovers import MACHINE
 
 from af_hub.testing.kube_machine import OUTER_NETWORK
 
-pytestmark = pytest.mark.kube
+pytestmark = [pytest.mark.kube, pytest.mark.more]
 
 HERE = Path(__file__).parent
 # A link, a mount, a process that nobody waits for, a cgroup, and files where nodes leave them.

@@ -23,7 +23,7 @@ from af_hub.testing.browser import xsrf_headers
 
 pytestmark = [pytest.mark.kube, pytest.mark.timeout(300, func_only=True)]
 
-ANALYST, COLLEAGUE, IMAGE = "cms-analyst", "cms-colleague", "python-base"
+ANALYST, COLLEAGUE, IMAGE = "cms-analyst", "cms-colleague", "python-analysis"
 CELL_SECONDS, AGENT_SECONDS = 60, 40
 # An hour of the IAM: all else is real and has the real time.
 HOUR = 20.0

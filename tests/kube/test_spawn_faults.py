@@ -13,7 +13,7 @@ from people_of_a_hub import NAMESPACE, Analyst
 from af_hub.testing.kube_cluster import KubeCluster
 from af_hub.testing.process import comes_true
 
-pytestmark = [pytest.mark.kube, pytest.mark.slow]
+pytestmark = [pytest.mark.kube, pytest.mark.more]
 
 CHOICE = {"image": "python-analysis", "size": "small"}
 AWAY = "cannot be seen now"

@@ -8,7 +8,7 @@ from people_of_a_hub import NAMESPACE, Analyst
 from af_hub.testing.kube_cluster import KubeCluster
 from af_hub.testing.process import comes_true
 
-pytestmark = [pytest.mark.kube, pytest.mark.slow]
+pytestmark = [pytest.mark.kube, pytest.mark.more]
 
 WHAT_IT_HAS = """
 import json, os, stat
@@ -39,7 +39,7 @@ def test_a_session_from_start_to_end(analyst: Analyst) -> None:
     shown = json.dumps(analyst.get("pod", pod))
     assert found["hub_token"] not in shown
     scopes = analyst.hub.api(found["hub_token"]).get("/user").json()["scopes"]
-    assert not [scope for scope in scopes if scope.startswith("custom:")], "those are the agent's alone"
+    assert [scope for scope in scopes if scope.startswith("custom:")] == ["custom:af-me:read"], "the agent has more"
     assert analyst.hub.api(found["hub_token"]).get("/af/token").status_code == 403
     tokens = analyst.api.get("/users/cms-analyst/tokens").json()["api_tokens"]
     assert [token["note"] for token in tokens if "agent" in token["note"]] == ["Session agent at /user/cms-analyst/"]

@@ -19,7 +19,7 @@ from af_hub.session.volumes import volumes_fragment
 from af_hub.testing.process import comes_true
 from tests.kube.plain_sessions import PlainSession, folder_volume, plain_session
 
-pytestmark = [pytest.mark.kube, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kube, pytest.mark.more, pytest.mark.timeout(300)]
 
 UID, GID = 1000, 100
 POLICY = """
