@@ -157,6 +157,8 @@ class AFSpawner(RoleSeen):
             await self.stop(now=True)
             return progress.exit_status(pod)
         status: int | None = await super().poll()
+        if status is not None and pod is None and self._pod_uid:
+            self.ended = progress.TAKEN.sentence
         return status
 
     def get_state(self) -> dict[str, Any]:

@@ -50,6 +50,12 @@ class Chosen:
     memory: int = 0
 
 
+TAKEN = Ended(
+    Reason.DIED,
+    "Your session was taken from its node, as happens when a node is emptied for maintenance. Start it again; it finds another node.",
+)
+"""Of a pod that somebody else removes, or has removed."""
+
 # --- what the scheduler says ----------------------------------------------------------------------------------------------
 
 _NODES = re.compile(r"(\d+) ([^,]+?)(?=, \d+ |$)")
@@ -157,12 +163,7 @@ def _gone(pod: Pod) -> Ended | None:
         )
     if reason in ("NodeLost", "NodeShutdown", "Terminated", "Shutdown"):
         return Ended(Reason.DIED, "The node of your session went away, and your session with it. Start it again.")
-    if "deletionTimestamp" in pod.get("metadata", {}):
-        return Ended(
-            Reason.DIED,
-            "Your session was taken from its node, as happens when a node is emptied for maintenance. Start it again; it finds another node.",
-        )
-    return None
+    return TAKEN if "deletionTimestamp" in pod.get("metadata", {}) else None
 
 
 def _server_over(pod: Pod, chosen: Chosen) -> Ended | None:

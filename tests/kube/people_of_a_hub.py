@@ -18,7 +18,9 @@ from af_hub.testing.process import comes_true
 from af_hub.testing.require import unavailable
 
 NAMESPACE = "af-spawner"
+# Whoever asks for a session is answered at once, and told the rest by the progress.
 EXTRA = """
+c.JupyterHub.tornado_settings.update({"slow_spawn_timeout": 0})
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.allow_named_servers = True
 c.Spawner.poll_interval = 2
@@ -90,6 +92,13 @@ class Analyst:
         events = self.follow(server)
         assert events[-1].get("ready"), events
         return events
+
+    def refused(self, **choice: Any) -> str:
+        """What is said of a session that does not come up."""
+        answer = self.ask(**choice)
+        said = answer.json()["message"] if answer.status_code >= 400 else self.follow()[-1]["message"]
+        assert comes_true(lambda: "" not in self.servers(), 60, pause=0.3)
+        return str(said)
 
     def servers(self) -> dict[str, Any]:
         found: dict[str, Any] = self.api.get(f"/users/{self.username}").json()["servers"]
