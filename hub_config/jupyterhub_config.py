@@ -38,6 +38,7 @@ from af_hub.files import private_folder
 from af_hub.policy.load import policy_file
 from af_hub.tokens.endpoint import PEOPLE_READ, TOKEN_CONDOR, TOKEN_READ, TOKEN_STORAGE
 from af_hub.tokens.keys import read_keys
+from af_hub.tokens.me import ME_READ
 from af_hub.tokens.own_pool import TOKEN_POOL
 
 c = get_config()  # noqa: F821
@@ -129,7 +130,7 @@ c.JupyterHub.services = [
         "timeout": 1,  # seconds that the hub waits for it at its own start; it may well be down
     }
 ]
-c.JupyterHub.extra_user_scopes = {ACCESS_CONTROLLER, TOKEN_READ, TOKEN_POOL}
+c.JupyterHub.extra_user_scopes = {ACCESS_CONTROLLER, ME_READ, TOKEN_READ, TOKEN_POOL}
 c.JupyterHub.load_roles = [
     {"name": "af-controller", "scopes": [TOKEN_CONDOR, TOKEN_STORAGE, PEOPLE_READ], "services": ["af-controller"]},
     # Rights by role, never the admin flag: admin:users would open everybody's account. The authenticator fills the group.

@@ -218,6 +218,7 @@ def running(pod: Mapping[str, Any], address: str) -> Object:
                 "started": True,
                 "restartCount": 0,
                 "image": one["image"],
+                "imageID": one["image"],
                 "state": state,
             }
             for one in pod["spec"].get(part) or []

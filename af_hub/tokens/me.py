@@ -1,13 +1,14 @@
 """Who one is at this facility, and what one may do: ``GET /hub/api/af/me``, for ``af whoami`` and whoever else asks with a token of their own.
 
-It answers also when the login at the IAM has ended: then with what was known last, and why.
+It answers also when the login at the IAM has ended: then with what was known last, and why. Whoever may read a person's access token may ask,
+and whoever has the scope for this alone, as the server of a session that is a pod has.
 """
 
 import time
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from jupyterhub.scopes import needs_scope
+from jupyterhub.scopes import define_custom_scopes, needs_scope
 from jupyterhub.user import User
 from tornado import web
 
@@ -16,6 +17,10 @@ from af_hub.policy.decide import Rights, facility_groups
 from af_hub.policy.model import Policy
 from af_hub.tokens.endpoint import TOKEN_READ, AFHandler
 from af_hub.tokens.notice import LoginState, login_notice
+
+ME_READ = "custom:af-me:read"
+
+define_custom_scopes({ME_READ: {"description": "Read who you are at the facility, and what you may do"}})
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def describe_rights(rights: Rights) -> dict[str, Any]:
 class MeHandler(AFHandler):
     """``GET me``."""
 
-    @needs_scope(TOKEN_READ)  # type: ignore[untyped-decorator]
+    @needs_scope(ME_READ, TOKEN_READ)  # type: ignore[untyped-decorator]
     async def get(self) -> None:
         """The caller."""
         if not isinstance(self.current_user, User):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from pod_hubs import GOOD, LAB, Person, Request, our_hub, plain_hub, running
 
+from af_hub.client.hub import Hub
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.process import comes_true
 
@@ -149,6 +150,24 @@ def test_saved_options_outlive_the_policy_on_plain_kubespawner_only(plain: Perso
         for person in (plain, ours):
             person.allow(True)
         assert comes_true(lambda: may_type(ours), 10)
+
+
+def test_what_the_hub_tokens_of_a_session_open(ours: Person) -> None:
+    """A program in a pod has the server's: it is told who it is of and what that person may do, and gets no token of theirs."""
+    assert ours.send(Request("api", {"image": GOOD, "size": "small"})).status_code in (201, 202)
+    assert comes_true(lambda: running(ours), 30)
+    secret = ours.kube.objects("secrets")[-1]["stringData"]
+    of_server, of_agent = ours.hub.api(secret["hub-token"]), ours.hub.api(json.loads(secret["agent.json"])["hub_token"])
+
+    me = Hub(ours.hub.url, secret["hub-token"]).me()
+    assert me["username"] == ours.username and "/cms/itcms" in me["groups"] and "T2_A" in me["rights"]["sites"]
+    for one, status in ((of_server, 403), (of_agent, 200)):
+        assert one.get("/af/token").status_code == one.get("/af/token?purpose=storage").status_code == status
+    assert of_server.post("/af/pool", json={}).status_code == 403
+    asked = {"scopes": ["custom:af-token:read"]}
+    assert of_server.post(f"/users/{ours.username}/tokens", json=asked).status_code in (403, 404)
+    ours.stop()
+    assert comes_true(lambda: of_server.get("/af/me").status_code == 403, 20), "it does not end with the session"
 
 
 def may_type(person: Person) -> bool:
