@@ -1,7 +1,7 @@
 """What is known of an image before a session starts from it: asked of its registry, remembered for a while, judged each time.
 
 Promises: the same image is asked for once, however many sessions want it at a moment; an answer or a refusal within
-:data:`PROOF_SECONDS`; while the registry is away, an image of the facility's list starts from what was last said of it. Leaves to the
+:data:`PROOF_SECONDS`; whoever types images, many or large, neither fills the hub's memory nor holds up those of the facility's list; while the registry is away, an image of the facility's list starts from what was last said of it. Leaves to the
 caller whether this person may have the image: nobody may be asked about what the policy does not open.
 """
 
@@ -11,6 +11,7 @@ import platform
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 PROOF_SECONDS = 8.0
 TAG_SECONDS = 60.0
 MOST_KEPT = 1000
+TYPED_AT_ONCE = 16
+"""So many images that are not in the list are asked for at a time; each answer may be megabytes."""
 Question = tuple[Reference, str]
 """An image and a platform."""
 PROCESSORS = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -100,6 +103,7 @@ class Prover:
         self._settings, self._platform, self._clock = settings, platform or this_platform(), clock
         self._known: OrderedDict[Question, _Known] = OrderedDict()
         self._flights: dict[Question, asyncio.Task[ImageProof]] = {}
+        self._typed = asyncio.Semaphore(TYPED_AT_ONCE)
 
     async def prove(self, reference: str, platform: str = "") -> ImageProof:
         """What a session needs to know of the image; ``platform`` is that of its node, where it is another than most.
@@ -126,7 +130,8 @@ class Prover:
         try:
             flight = self._flights.get(question)
             if flight is None:
-                flight = self._flights[question] = asyncio.create_task(_ask(*question, registry))
+                turn = nullcontext() if _is_listed(question[0], settings) else self._typed
+                flight = self._flights[question] = asyncio.create_task(_ask(*question, registry, turn))
                 flight.add_done_callback(lambda done: self._landed(question, done))
             # Others may wait for it too: whoever goes away does not end it.
             return await asyncio.shield(flight)
@@ -147,9 +152,15 @@ class Prover:
             self._known.popitem(last=False)
 
 
-async def _ask(image: Reference, platform: str, registry: RegistrySettings | None) -> ImageProof:
+async def _ask(
+    image: Reference, platform: str, registry: RegistrySettings | None, turn: AbstractAsyncContextManager[None]
+) -> ImageProof:
     try:
-        async with asyncio.timeout(PROOF_SECONDS), RegistryClient(image, access_to(image.registry, registry)) as client:
+        async with (
+            asyncio.timeout(PROOF_SECONDS),
+            turn,
+            RegistryClient(image, access_to(image.registry, registry)) as client,
+        ):
             return await _proof(image, platform, client)
     except TimeoutError as error:
         raise away(image, f"nothing in {PROOF_SECONDS:g} s") from error

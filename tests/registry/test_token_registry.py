@@ -14,7 +14,7 @@ from af_hub.errors import ImageRefused
 from af_hub.registry import prover as proving
 from af_hub.registry.client import MOST_BYTES, Access, RegistryClient
 from af_hub.registry.proof import MANIFESTS, ImageProof
-from af_hub.registry.prover import Prover, this_platform
+from af_hub.registry.prover import TYPED_AT_ONCE, Prover, this_platform
 from af_hub.registry.reasons import ImageReason
 from af_hub.registry.reference import read_reference
 from af_hub.testing.fake_registry import FakeRegistry
@@ -222,6 +222,34 @@ async def test_a_registry_that_never_answers_does_not_hold_anybody_up(monkeypatc
         refused = await refusal_of(Prover(lambda: Rules({"reg.test": Known(url)})), "reg.test/cms/lab:1")
         held.set()
     assert refused.reason == ImageReason.AWAY and "does not answer now" in str(refused)
+
+
+async def test_who_types_many_images_does_not_hold_up_the_list() -> None:
+    """Some questions about such images are asked at a time; those about the list do not wait for them."""
+    held, now, most = asyncio.Event(), 0, 0
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        full.set() if now == TYPED_AT_ONCE else None
+        await held.wait()
+        writer.close()
+
+    full = asyncio.Event()
+    async with (
+        await asyncio.start_server(hold, "127.0.0.1", 0) as slow,
+        FakeRegistry({("cms/lab", "1"): LAB}) as registry,
+    ):
+        url = f"http://127.0.0.1:{slow.sockets[0].getsockname()[1]}"
+        rules = Rules({"slow.test": Known(url), "reg.test": Known(registry.url)}, {"lab": Listed("reg.test/cms/lab:1")})
+        prover = Prover(lambda: rules)
+        typed = [asyncio.create_task(prover.prove(f"slow.test/a:{tag}")) for tag in range(2 * TYPED_AT_ONCE)]
+        await full.wait()
+        assert (await prover.prove("reg.test/cms/lab:1")).digest == LAB.digest
+        assert most == TYPED_AT_ONCE
+        held.set()
+        assert {type(found) for found in await asyncio.gather(*typed, return_exceptions=True)} == {ImageRefused}
 
 
 async def test_a_registry_that_is_not_asked_is_not_asked() -> None:
