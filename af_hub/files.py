@@ -6,6 +6,7 @@ write is left. Leaves to the caller what is in it.
 
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,14 @@ def write_private(path: Path, content: bytes | str, mode: int = 0o600) -> Path:
         half.unlink(missing_ok=True)
         raise
     return path
+
+
+def make_way(path: Path) -> None:
+    """Remove what is in the place of a file of ours, be it a folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def open_log(path: Path) -> BinaryIO:

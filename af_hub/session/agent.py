@@ -33,7 +33,7 @@ import aiohttp
 from aiohttp import web
 
 from af_hub.errors import AFError, Unavailable
-from af_hub.files import write_private
+from af_hub.files import make_way, write_private
 from af_hub.ready import say_ready
 from af_hub.session.attachments import Attachments, BadClusterId, OpenBridge
 from af_hub.session.controller import Controller, ControllerRefused, Credentials
@@ -199,7 +199,7 @@ def make_room(path: Path) -> None:
     """
     if len(str(path).encode()) > LONGEST_SOCKET_PATH:
         raise FolderUnusable(f"{path} is too long for a socket: Linux takes {LONGEST_SOCKET_PATH} bytes.")
-    path.unlink(missing_ok=True)
+    make_way(path)
 
 
 @asynccontextmanager
@@ -221,7 +221,11 @@ async def serving(app: web.Application, path: Path) -> AsyncIterator[None]:
 
 def furnish(config: AgentConfig) -> None:
     """Put the files there that came with the configuration."""
-    write_files(config.folder, config.files)
+    for name, content in config.files.items():
+        try:
+            write_files(config.folder, {name: content})
+        except OSError as error:
+            log.error("a file of the session cannot be put there: %s", error)
     if config.home is None or not config.home_files:
         return
     try:
@@ -257,7 +261,7 @@ async def run(config: AgentConfig, ready_fd: int | None, signpost: socket.socket
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     freshness, first = Freshness(), asyncio.Event()
     ready = config.folder / READY_FILE
-    ready.unlink(missing_ok=True)
+    make_way(ready)
     furnish(config)
     async with (
         aiohttp.ClientSession() as http,

@@ -137,7 +137,7 @@ class Attachments:
             try:
                 attachment = read_attachment(folder)
                 self._open[attachment.dask_cluster] = await self._take_up(attachment)
-            except (OSError, ValueError, KeyError, TypeError, AFError) as error:
+            except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, AFError) as error:
                 log.error("Dask cluster %s cannot be taken up again: %s", folder.name, error)
 
     async def _take_up(self, attachment: Attachment) -> tuple[Attachment, OpenBridge]:

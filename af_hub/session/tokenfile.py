@@ -38,6 +38,8 @@ class TokenFile:
 
     def _holds(self, token: AccessToken) -> bool:
         try:
-            return stat.S_IMODE(self.path.stat().st_mode) == PRIVATE and self.path.read_bytes() == token.value.encode()
+            # Nothing else is opened: a pipe, which somebody may have put there, would hold us.
+            mode = self.path.stat().st_mode
+            return mode == stat.S_IFREG | PRIVATE and self.path.read_bytes() == token.value.encode()
         except OSError:
             return False

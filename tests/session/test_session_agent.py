@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import ssl
 import stat
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,47 @@ async def test_in_a_pod_it_brings_the_files_and_says_ready(
     assert [path.name for path in home.iterdir()] == ["Welcome.ipynb"] and (
         home / "Welcome.ipynb"
     ).read_text() == "mine"
+
+
+def attached(text: str) -> Callable[[Path], object]:
+    def left(folder: Path) -> None:
+        cluster = folder / "clusters" / ("0" * 32)
+        cluster.mkdir(parents=True)
+        (cluster / "ssh.key").write_text("")
+        (cluster / "attachment.json").write_text(text)
+
+    return left
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param(attached("[" * 200_000), id="an attachment without end"),
+        pytest.param(lambda folder: (folder / "ready").mkdir(), id="a folder in the place of the file ready"),
+        pytest.param(lambda folder: (folder / "agent.sock").mkdir(), id="a folder in the place of the socket"),
+        pytest.param(lambda folder: (folder / "xrd.d").write_text(""), id="a file in the place of a folder"),
+        pytest.param(lambda folder: os.mkfifo(folder / "token", 0o600), id="a pipe in the place of the token"),
+    ],
+)
+async def test_whatever_its_person_left_in_its_folder(
+    tmp_path: Path, hub: FakeHub, controller: FakeController, left: Callable[[Path], object]
+) -> None:
+    """Programs of the session can write there, and the agent must not end each time that it starts."""
+    agent = Agent(tmp_path, hub, controller, files={"xrd.d/50-af-cache.conf": "url = x", "a": "b"})
+    left(agent.folder)
+    with agent.daemon:
+        assert (await asyncio.to_thread(agent.daemon.ready))["token"] is True
+        assert all((agent.folder / name).is_file() for name in ("token", "ready", "a"))
+        assert (await agent.ask("GET", "/health"))[0] == 200
+
+
+async def test_an_agent_that_starts_again_is_not_ready_before_it_is(agent: Agent, hub: FakeHub) -> None:
+    await agent.start()
+    await agent.kill()
+    assert (agent.folder / "ready").exists(), "one that is killed leaves it"
+    hub.fails = [503] * 1000
+    with agent.daemon:
+        assert comes_true(lambda: not (agent.folder / "ready").exists(), 10)
 
 
 async def test_a_home_in_use_and_a_taken_port_are_no_end(
