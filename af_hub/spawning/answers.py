@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from af_hub.session.options import Reason
-from af_hub.spawning.progress import Ended
+from af_hub.spawning.progress import Ended, plain
 
 TELL = "tell the facility's administrators"
 AWAY = Ended(
@@ -40,13 +40,13 @@ def read_answer(status: int, body: str, asked: str) -> Ended:
         )
     if status == HTTPStatus.FORBIDDEN and "violates PodSecurity" in message:
         rule = message.partition("violates PodSecurity")[2].strip()
-        return Ended(Reason.FACILITY, f"The cluster's Pod Security does not take this session; {TELL}: {rule[:300]}")
+        return Ended(Reason.FACILITY, f"The cluster's Pod Security does not take this session; {TELL}: {plain(rule)}")
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return Ended(Reason.FACILITY, f"The hub may not {asked} in the cluster; {TELL}. It says: {message[:300]}")
+        return Ended(Reason.FACILITY, f"The hub may not {asked} in the cluster; {TELL}. It says: {plain(message)}")
     if status == HTTPStatus.NOT_FOUND:
-        return Ended(Reason.FACILITY, f"The hub cannot {asked}, since the cluster says: {message[:300]}; {TELL}.")
+        return Ended(Reason.FACILITY, f"The hub cannot {asked}, since the cluster says: {plain(message)}; {TELL}.")
     if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
-        return Ended(Reason.FACILITY, f"The cluster takes no such session; {TELL}: {message[:300]}")
+        return Ended(Reason.FACILITY, f"The cluster takes no such session; {TELL}: {plain(message)}")
     return AWAY
 
 

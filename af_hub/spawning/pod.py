@@ -47,12 +47,15 @@ class PodUser:
 
     @property
     def context(self) -> dict[str, Any]:
-        """The pod's security context; a large volume is not gone through at each start."""
+        """The pod's security context; a large volume is not gone through at each start.
+
+        The group of volumes is ours, whatever the image says: the kubelet gives a shared one wholly to it.
+        """
         return {
             **RESTRICTED_POD,
             "runAsUser": self.uid,
             "runAsGroup": self.gid,
-            "fsGroup": self.gid,
+            "fsGroup": GROUP,
             "fsGroupChangePolicy": "OnRootMismatch",
         }
 
@@ -149,7 +152,9 @@ class SessionPod:
             "image": self.agent_image,
             "imagePullPolicy": self.pull_policy,
             "restartPolicy": "Always",
-            "command": ["python3", "-m", "af_hub.session.agent", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
+            "command": ["python3", "-P", "-m", "af_hub.session.agent", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
+            # Python takes modules from there first but for -P, and the home is a folder that people write.
+            "workingDir": "/",
             "resources": dict(self.agent_resources),
             "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
             "startupProbe": {

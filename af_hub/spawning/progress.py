@@ -363,7 +363,12 @@ def _place(event: Event) -> str:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "nothing"
+    return plain(lines[-1]) if lines else "nothing"
+
+
+def plain(text: str) -> str:
+    """What others said, at most 300 characters of it, without those that a terminal or a page would obey."""
+    return "".join(one if one.isprintable() else " " for one in text[:300])
 
 
 def _big(text: str) -> str:

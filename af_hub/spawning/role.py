@@ -8,6 +8,7 @@ from traitlets import TraitError
 
 from af_hub.session.options import Reason
 from af_hub.spawning import verbs
+from af_hub.spawning.garbage import spare_what_is_loaded
 from af_hub.spawning.steady import NO_CONNECTION
 from af_hub.spawning.watched import WatchedPod
 
@@ -43,6 +44,7 @@ class RoleSeen(WatchedPod):
     @classmethod
     async def at_hub_start(cls, app: Any) -> None:
         """Say in the log at once what no session could start with; :class:`~af_hub.authenticator.IAMAuthenticator` calls it."""
+        spare_what_is_loaded()
         try:
             if said := await cls(parent=app, _mock=True).role_lacks():
                 app.log.critical("no session starts. %s", said)

@@ -29,12 +29,17 @@ NOTE = "Session agent at "
 def new_agent_token(user: Any, place: str) -> tuple[str, int]:
     """A hub token of this JupyterHub user for the agent of the session at ``place``, and its number in the hub's database.
 
+    There is one for each place: what a hub left behind that was killed while it made one is removed.
+
     Raises
     ------
     ValueError
         When the hub's configuration does not let people have its scopes.
     """
-    token: str = user.new_api_token(note=f"{NOTE}{place}", scopes=AGENT_SCOPES)
+    note = f"{NOTE}{place}"
+    for earlier in [one for one in user.orm_user.api_tokens if one.note == note]:
+        user.db.delete(earlier)
+    token: str = user.new_api_token(note=note, scopes=AGENT_SCOPES)
     return token, orm.APIToken.find(user.db, token).id
 
 

@@ -93,11 +93,35 @@ async def test_the_agent_is_told_what_the_session_is(tmp_path: Path) -> None:
         pytest.param(1234, None, PodUser(1234, 100), id="a number"),
         pytest.param(1234, 4321, PodUser(1234, 4321), id="numbers"),
         pytest.param(None, None, PodUser(1000, 100), id="root or a name"),
+        pytest.param(0, 4242, PodUser(1000, 4242), id="root with a group"),
     ],
 )
 def test_user_of_an_image(uid: int | None, gid: int | None, user: PodUser) -> None:
     assert user_of(uid, gid) == user
-    assert user.context["runAsNonRoot"] and user.context["fsGroup"] == user.gid
+    assert user.context["runAsNonRoot"] and user.context["fsGroup"] == 100, (
+        "a shared volume would go to the image's group"
+    )
+
+
+async def test_the_agent_takes_no_module_from_a_home() -> None:
+    agent = (await manifest_of(spawner_of(*ANALYST, username="af")))["spec"]["initContainers"][0]
+    assert agent["command"][:2] == ["python3", "-P"] and agent["workingDir"] == "/"
+
+
+async def test_homes_of_two_people_never_meet() -> None:
+    """The first two names get the same slug of KubeSpawner 7.1.0; the others are what the escaped form of one looks like."""
+    names = [
+        "anna_.._.._._-._.-rossi",
+        "anna__..__.-._-_rossi",
+        "anna.rossi",
+        "anna-2erossi",
+        "-anna-2erossi",
+        "Anna",
+        "anna",
+    ]
+    assert len({spawner_of(*ANALYST, username=name).pvc_name for name in names}) == len(names)
+    assert spawner_of(*ANALYST, username="cms-analyst", server="two").pvc_name == "home-cms-analyst"
+    assert spawner_of(*ANALYST, username="anna.rossi").pvc_name.startswith("home--anna-rossi-")
 
 
 @given(st.text())

@@ -282,6 +282,11 @@ def test_what_can_only_fail_ends(found: Json, reason: Reason, words: str) -> Non
     assert words in ended.sentence
 
 
+def test_last_words_bring_nothing_that_a_terminal_obeys() -> None:
+    ended = why_not(server_over(exitCode=1, message="first\n\x1b[2Jlast\u202e"), [], CHOSEN)
+    assert ended is not None and ended.sentence.isprintable() and "[2Jlast" in ended.sentence
+
+
 def test_a_back_off_is_read_in_the_event_before_it() -> None:
     found = pulling("ImagePullBackOff", 'Back-off pulling image "af-hub.test/nope:1"')
     events = [
