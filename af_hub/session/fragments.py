@@ -83,11 +83,16 @@ def token_fragment(folder: str) -> SessionFragment:
     return SessionFragment(environment={"BEARER_TOKEN_FILE": f"{folder}/{TOKEN_FILE}"})
 
 
-def dask_fragment(folder: str, controller_url: str, sites: tuple[str, ...]) -> SessionFragment:
+def dask_fragment(folder: str, controller_url: str, sites: tuple[str, ...], page: str = "") -> SessionFragment:
     """Dask clusters at sites: whom to ask, who holds the tunnel, how any ``Client("tls://…")`` finds its credentials.
 
     The link to a dashboard leads to the controller's page: Dask would build it from the scheduler's address, which here is the
     near end of a tunnel. :class:`af_hub.client.RemoteHTCondor` knows its own dashboard and does not use this.
+
+    Parameters
+    ----------
+    page
+        Where a browser finds the controller, if that is another address than the session's.
     """
     return SessionFragment(
         environment={
@@ -95,7 +100,7 @@ def dask_fragment(folder: str, controller_url: str, sites: tuple[str, ...]) -> S
             "AF_AGENT_SOCKET": f"{folder}/{AGENT_SOCKET}",
             "AF_SITES": ",".join(sites),
             "DASK_DISTRIBUTED__CLIENT__SECURITY_LOADER": "af_hub.client.security.load_security",
-            "DASK_DISTRIBUTED__DASHBOARD__LINK": "{AF_CONTROLLER_URL}",
+            "DASK_DISTRIBUTED__DASHBOARD__LINK": page or "{AF_CONTROLLER_URL}",
             **as_environment(CLIENT),
         }
     )

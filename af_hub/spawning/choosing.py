@@ -85,8 +85,7 @@ class ChoosingSpawner(LoggingConfigurable):
 
     @default("controller_url")
     def _controller_url(self) -> str:
-        base = self.public_hub_url or self.hub.url
-        return str(url_path_join(base.removesuffix("/").removesuffix("/hub"), "services/af-controller/"))
+        return controller_below(self.public_hub_url or self.hub.url)
 
     welcome = Unicode(
         help="""
@@ -262,6 +261,7 @@ class ChoosingSpawner(LoggingConfigurable):
     def describe(self, options: SessionOptions, rights: Rights, policy: Policy, folder: str) -> SessionFragment:
         """All that this session gets, as one fragment."""
         pool = self._pool_of(rights, policy)
+        page = controller_below(self.public_hub_url) if self.public_hub_url else ""
         cache = self.cache or next(iter(policy.caches), "")
         if cache and cache not in policy.caches:
             self._refuse(
@@ -272,7 +272,7 @@ class ChoosingSpawner(LoggingConfigurable):
         return fragments.merge(
             fragments.image_fragment(options.image_name),
             fragments.token_fragment(folder),
-            fragments.dask_fragment(folder, self.controller_url, rights.sites),
+            fragments.dask_fragment(folder, self.controller_url, rights.sites, page),
             *([self._condor_fragment(folder, pool, rights, policy)] if pool else []),
             *([self._data_fragment(folder, policy.caches[cache])] if cache else []),
             *([datasets_fragment(self.datasets)] if self.datasets else []),
@@ -309,3 +309,8 @@ class ChoosingSpawner(LoggingConfigurable):
         except (OSError, UnicodeDecodeError) as error:
             self.log.error("no session can trust the pool %s (pools.%s.ca_file): %s", pool, pool, error)
         return fragments.condor_fragment(folder, policy.pools[pool], asks, authority)
+
+
+def controller_below(hub: str) -> str:
+    """The address of the controller's pages at the hub whose own address (with ``hub/``) this is."""
+    return str(url_path_join(hub.removesuffix("/").removesuffix("/hub"), "services/af-controller/"))

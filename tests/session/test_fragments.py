@@ -52,6 +52,15 @@ def test_dask_reads_its_part() -> None:
     assert json.loads(found.stdout) == ["af_hub.client.security.load_security", CONTROLLER, False]
 
 
+def test_the_link_of_a_dashboard_is_for_a_browser() -> None:
+    """Where sessions have an address of their own for the controller, inside the cluster."""
+    inner = dask_fragment(
+        FOLDER, "http://controller:8500/services/af-controller/", (), "https://hub.test/services/af-controller/"
+    )
+    assert inner.environment["AF_CONTROLLER_URL"].startswith("http://controller:8500/")
+    assert inner.environment["DASK_DISTRIBUTED__DASHBOARD__LINK"] == "https://hub.test/services/af-controller/"
+
+
 @pytest.mark.parametrize("part", ["environment", "files", "volumes", "mounts", "sidecars"])
 def test_conflict_names_the_place(part: str) -> None:
     one, other = SessionFragment(**{part: {"x": "1"}}), SessionFragment(**{part: {"x": "2"}})

@@ -103,6 +103,15 @@ def test_user_of_an_image(uid: int | None, gid: int | None, user: PodUser) -> No
     )
 
 
+async def test_the_link_of_a_dashboard_is_for_a_browser() -> None:
+    spawner = spawner_of(
+        *ANALYST, controller_url="http://controller:8500/x/", public_hub_url="https://hub.test/jh/hub/"
+    )
+    env = {one["name"]: one.get("value") for one in (await manifest_of(spawner))["spec"]["containers"][0]["env"]}
+    assert env["AF_CONTROLLER_URL"] == "http://controller:8500/x/"
+    assert env["DASK_DISTRIBUTED__DASHBOARD__LINK"] == "https://hub.test/jh/services/af-controller/"
+
+
 async def test_the_agent_takes_no_module_from_a_home() -> None:
     agent = (await manifest_of(spawner_of(*ANALYST, username="af")))["spec"]["initContainers"][0]
     assert agent["command"][:2] == ["python3", "-P"] and agent["workingDir"] == "/"
