@@ -1,7 +1,7 @@
 """What a hub has loaded is not looked through for garbage again and again.
 
-Kubernetes' client alone is half a million objects. Each pod that changes brings new ones, so that Python soon looks through all, which holds up
-everybody for a quarter of a second each time. Promises: afterwards it looks through what is new.
+With Kubernetes' client that is more than a hundred thousand objects. Each pod that changes brings new ones, so that Python soon looks through all,
+which holds up everybody for a quarter of a second each time. Promises: afterwards it looks through what is new.
 """
 
 import gc
