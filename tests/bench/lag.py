@@ -25,15 +25,25 @@ def most_of(lags: Iterable[float]) -> float:
     return quantiles(lags, n=100)[98]
 
 
+async def watch_work(works: list[float]) -> None:
+    """Measure how much the loop's thread computes from one turn of a task to its next, whatever else the machine does."""
+    while True:
+        before = time.thread_time()
+        await asyncio.sleep(TICK_SECONDS)
+        works.append(time.thread_time() - before)
+
+
 async def record(path: Path) -> None:
-    """Write it into a file, a line of JSON each half second: when, and what was measured since the line before."""
+    """Write both into a file, a line of JSON each half second: when, and what was measured since the line before."""
     lags: list[float] = []
-    watching = asyncio.create_task(watch(lags))
+    works: list[float] = []
+    watching = [asyncio.create_task(watch(lags)), asyncio.create_task(watch_work(works))]
     with path.open("a", buffering=1) as file:
-        while not watching.done():
+        while not any(task.done() for task in watching):
             await asyncio.sleep(LINE_SECONDS)
-            file.write(json.dumps([time.time(), lags]) + "\n")
+            file.write(json.dumps({"at": time.time(), "late": lags, "work": works}) + "\n")
             lags.clear()
+            works.clear()
 
 
 def begin(path: str) -> None:
@@ -41,7 +51,7 @@ def begin(path: str) -> None:
     _tasks.add(asyncio.get_running_loop().create_task(record(Path(path))))
 
 
-def recorded(path: Path, since: float, until: float) -> list[float]:
-    """What was measured wholly in that time."""
+def recorded(path: Path, what: str, since: float, until: float) -> list[float]:
+    """What was measured wholly in that time: ``late`` or ``work``."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [lag for at, lags in lines if since + 2 * LINE_SECONDS <= at <= until for lag in lags]
+    return [one for line in lines if since + 2 * LINE_SECONDS <= line["at"] <= until for one in line[what]]
