@@ -73,7 +73,7 @@ def _same(mine: Any, other: Any) -> bool:
 def _within(mine: Any, other: Any) -> bool:
     if isinstance(mine, Mapping) and isinstance(other, Mapping):
         return all(_within(value, other.get(key)) for key, value in mine.items() if value not in (None, "", [], {}))
-    return bool(mine == other)
+    return bool(mine == other) or (mine == "" and other is None)
 
 
 def _line(place: str, runs: Any, now: Any) -> str:

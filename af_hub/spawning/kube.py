@@ -7,7 +7,7 @@ Promises: the image that starts is the one that was checked; no secret stands in
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 from kubernetes_asyncio.client import ApiException, V1Pod
 
@@ -28,10 +28,8 @@ class AFSpawner(RoleSeen):
     the policy and the image decide.
     """
 
+    _ends: ClassVar[dict[tuple[str, str], str]] = {}
     _agent_token = 0
-
-    ended = ""
-    """Why the last session of this name is over, when it was not stopped by somebody; for the page that shows that none runs."""
 
     # --- start ------------------------------------------------------------------------------------------------------------
 
@@ -43,7 +41,8 @@ class AFSpawner(RoleSeen):
         SessionRefused
             In any other case; with a sentence.
         """
-        self._pod_uid = self.ended = ""
+        self._pod_uid = ""
+        self._ends.pop((self.user.name, self.name), None)
         try:
             async with asyncio.timeout(self.start_timeout - 1):
                 url = await self._until_it_runs(super()._start())
@@ -152,14 +151,22 @@ class AFSpawner(RoleSeen):
             return None
         if pod is not None and progress.is_over(pod):
             ended = progress.why_not(pod, (), self._chosen)
-            self.ended = ended.sentence if ended else "Your session has ended."
-            self.log.warning("%s is over: %s", self._log_name, self.ended)
+            self._note_end(ended.sentence if ended else "Your session has ended.")
             await self.stop(now=True)
             return progress.exit_status(pod)
         status: int | None = await super().poll()
         if status is not None and pod is None and self._pod_uid:
-            self.ended = progress.TAKEN.sentence
+            self._note_end(progress.TAKEN.sentence)
         return status
+
+    def _note_end(self, sentence: str) -> None:
+        self.log.warning("%s is over: %s", self._log_name, sentence)
+        self._ends[self.user.name, self.name] = sentence
+
+    @classmethod
+    def why_ended(cls, username: str, server: str) -> str:
+        """Why the last session of this name is over, when nobody stopped it; for the page that shows that none runs. Empty when not known."""
+        return cls._ends.get((username, server), "")
 
     def get_state(self) -> dict[str, Any]:
         """What a new hub needs to adopt the session."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
@@ -94,10 +95,12 @@ def make_spawner(
     kind: type[ChoosingSpawner], config: Config, person: Person, username: str, server: str, hub_url: str
 ) -> Any:
     """A spawner without a hub; it needs a running event loop."""
-    public = str(config.JupyterHub.get("public_url", "") or hub_url)
+    configured = str(config.JupyterHub.get("public_url", ""))
+    public = configured or hub_url
+    host = "{0.scheme}://{0.netloc}".format(urlsplit(configured)) if configured else ""
     base = f"/user/{username}/{f'{server}/' if server else ''}"
     hub = SimpleNamespace(
-        public_host="", url=f"{hub_url}hub/", base_url="/hub/", api_url=f"{hub_url}hub/api", server=None
+        public_host=host, url=f"{hub_url}hub/", base_url="/hub/", api_url=f"{hub_url}hub/api", server=None
     )
     user = SimpleNamespace(name=username, id=0, url=f"/user/{username}/", escaped_name=username)
     orm_spawner = SimpleNamespace(name=server, server=orm.Server(base_url=base, **NOT_YET), state={}, user_options={})
@@ -110,6 +113,7 @@ def make_spawner(
         authenticator=person,
         api_token=SERVER_TOKEN,
         public_hub_url=f"{public}hub/",
+        public_url=f"{configured}{base[1:]}" if configured else "",
         oauth_client_id=f"jupyterhub-user-{username}" + (f"-{server}" if server else ""),
     )
     return spawner
