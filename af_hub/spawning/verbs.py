@@ -34,7 +34,10 @@ NEEDED = (
     Verb("create", "secrets", "for the session's tokens"),
 )
 EVENTS = (Verb("list", "events", "to say what a session waits for"), Verb("watch", "events", "the same"))
-HOMES = (Verb("create", "persistentvolumeclaims", "for homes"),)
+HOMES = (
+    Verb("create", "persistentvolumeclaims", "for homes"),
+    Verb("get", "persistentvolumeclaims", "to see that a home is there, when a quota refuses another one"),
+)
 
 
 def wanted(events: bool, homes: bool) -> tuple[Verb, ...]:

@@ -218,7 +218,8 @@ def test_least_rights(render: Render) -> None:
     assert rules["hub"] == [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "create", "delete"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch"]},
-        {"apiGroups": [""], "resources": ["secrets", "persistentvolumeclaims"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["get", "create"]},
         {"apiGroups": [""], "resources": ["resourcequotas"], "verbs": ["list"]},
     ]
     assert manifests["Role", "hub"]["metadata"]["namespace"] == "af-sessions"

@@ -1,14 +1,17 @@
 """KubeSpawner while the API is away: what has given up is begun anew, and what may come back is asked again."""
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 from kubernetes_asyncio.client import ApiException
+from pods import spawner_of, use_cluster
 
 from af_hub.spawning.steady import comes_back, has_given_up
+from af_hub.testing.fake_kube import FakeKube
 
 
 def reflector(loaded: Any = None, watching: bool = True) -> Any:
@@ -46,3 +49,21 @@ async def test_a_watch_that_ended_brings_no_more_news() -> None:
 )
 def test_what_is_asked_again(error: Exception, again: bool) -> None:
     assert comes_back(error) is again
+
+
+async def test_a_home_that_is_there_is_found_while_a_quota_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API looks at quotas before it sees that the claim is there already; a new hub does not know that it is."""
+    async with FakeKube(token="nobody") as kube:
+        use_cluster(tmp_path, monkeypatch, kube.url)
+        spawner = spawner_of("/cms")
+        claim = spawner.get_pvc_manifest()
+        kube.lacking.add(("create", "persistentvolumeclaims"))
+        with pytest.raises(ApiException):
+            await spawner._make_create_pvc_request(claim, 5)
+        kube.lacking.clear()
+        assert await spawner._make_create_pvc_request(claim, 5)
+        kube.lacking.add(("create", "persistentvolumeclaims"))
+        assert await spawner._make_create_pvc_request(claim, 5)
+        await spawner.api.api_client.close()
