@@ -292,6 +292,11 @@ def _session_image() -> str:
     image = os.environ.get("AF_IMAGE", "")
     if not image:
         raise Refused("Say which image: RemoteHTCondor(image=…); the session's own is not known (AF_IMAGE is not set).")
+    if "/" in image:
+        raise Refused(
+            f"Say which image: RemoteHTCondor(image=…). Worker nodes have those of the facility's list only, and this session's, {image}, is one "
+            "that was typed. Take one with the same versions of Python and Dask."
+        )
     return image
 
 

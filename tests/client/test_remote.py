@@ -338,3 +338,11 @@ def test_nothing_is_left_open(facility, dask):
         cluster = RemoteHTCondor("T2_A", quiet=True)
         cluster.close()
         del cluster
+
+
+def test_an_image_that_was_typed_is_none_of_worker_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AF_IMAGE", "registry.test/cms/lab:1")
+    with pytest.raises(
+        Refused, match=r"Say which image: RemoteHTCondor\(image=…\).*registry\.test/cms/lab:1, is one that was typed"
+    ):
+        RemoteHTCondor("T2_A")
