@@ -1,58 +1,33 @@
-"""Patterns of ``own_images`` that could hold the hub's loop are refused; those that are not match anything in a moment."""
+"""Whatever a pattern of ``own_images`` is, it never holds the hub's loop."""
 
-import re
 import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from af_hub.registry.patterns import LONGEST, registry_of
+from af_hub.registry.patterns import opens, registry_of
+from af_hub.registry.reference import Reference
 
 HOST = r"registry\.test/"
+LONG = 255
 
 
 @pytest.mark.parametrize(
-    "pattern",
-    [
-        "(a+)+",
-        "(?:[a-z]+/)*lab",
-        "(a|a)*",
-        "(a|ab?)+:1",
-        "(?:a*){12}",
-        "(?:a?){30}",
-        ".*.*.*.*",
-        ".*a?.*b?.*c?d?e?f?",
-        "(?=(a+)+)x",
-        "(?:(?:a|ab){2}){16}",
-        "(?:a{2,}){2,}",
-    ],
+    "pattern", ["(?=(a+)+)x", "(?!secret).*", r"(a)\1", "a)|(b", "(.{1000}){1000}", "a{2", "(?x)a #"]
 )
 def test_refused(pattern: str) -> None:
-    with pytest.raises(ValueError, match="might hold the hub for long; write it with at most three of"):
+    with pytest.raises(ValueError, match="which is no regular expression that can be used here"):
         registry_of(HOST + pattern)
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        ".*",
-        "cms/.*:v[0-9]+",
-        "(cms|atlas|lhcb)/[a-z0-9/-]*:(latest|v[0-9]+)(-rc[0-9]+)?",
-        "(?:[a-z]{2}){3}/lab",
-        "cms(?:/lab)?",
-        "(?!secret).*",
-    ],
-)
+@pytest.mark.parametrize("pattern", [".*", "(cms|atlas)/[a-z0-9/-]*:(latest|v[0-9]+)(-rc[0-9]+)?", r"cms\/lab\-a\:1"])
 def test_taken(pattern: str) -> None:
     assert registry_of(HOST + pattern) == "registry.test"
 
 
-ATOMS = st.sampled_from(
-    ["a", ".", "[a-z]", "ab", "a?", "a*", ".*", ".+", "[ab]{2,}", "a??", "(?:a|ab)", "(?:a|.)", "a{3}"]
-)
 PARTS = st.recursive(
-    ATOMS,
+    st.sampled_from(["a", ".", "[a-z]", "ab", "a?", "a*", ".*", ".+", "[ab]{2,}", "a??", "(?:a|ab)", "a{3}"]),
     lambda inner: st.one_of(
         st.lists(inner, min_size=1, max_size=5).map("".join),
         st.tuples(inner, inner).map(lambda two: f"(?:{two[0]}|{two[1]})"),
@@ -64,8 +39,7 @@ PARTS = st.recursive(
 )
 
 
-@pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(PARTS, st.sampled_from(["a", "ab", "b"]))
 def test_whatever_is_taken_is_matched_in_a_moment(part: str, fill: str) -> None:
     pattern = f"{HOST}{part}!"
@@ -73,7 +47,7 @@ def test_whatever_is_taken_is_matched_in_a_moment(part: str, fill: str) -> None:
         registry_of(pattern)
     except ValueError:
         return
-    name = "registry.test/" + (fill * LONGEST)[: LONGEST - 15] + "?"
+    image = Reference("registry.test", (fill * LONG)[:LONG], "1")
     begun = time.process_time()
-    assert not re.fullmatch(pattern, name)
-    assert time.process_time() - begun < 5
+    assert not opens(pattern, image)
+    assert time.process_time() - begun < 1
