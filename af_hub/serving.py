@@ -20,10 +20,16 @@ def ended(tasks: Iterable["asyncio.Task[Any]"]) -> list[str]:
     return [f"The {task.get_name()} has ended." for task in tasks if task.done()]
 
 
+def has_given_up(reflector: Any) -> bool:
+    """Whether one of KubeSpawner's reflectors (7.1) will bring no more news; one that has not begun yet may."""
+    loaded, watching = reflector.first_load_future, reflector.watch_task
+    never_loaded = loaded.done() and (loaded.cancelled() or loaded.exception() is not None)
+    return never_loaded or (watching is not None and watching.done())
+
+
 def given_up(reflectors: Mapping[Any, Any]) -> list[str]:
-    """A sentence for each of KubeSpawner's reflectors (7.1) that has given up; one that has not begun yet is none."""
-    tasks = [(reflector.kind, reflector.watch_task) for reflector in reflectors.values()]
-    return [f"The watcher of {kind} has given up." for kind, task in tasks if task is not None and task.done()]
+    """A sentence for each reflector that has given up."""
+    return [f"The watcher of {one.kind} has given up." for one in reflectors.values() if has_given_up(one)]
 
 
 class Ready(RequestHandler):

@@ -19,7 +19,7 @@ ADDRESS, ORIGIN_ADDRESS = "10.88.0.1", "10.88.0.250"
 HOSTNAME, DOMAIN = "facility", "af-hub.test"
 EVERYBODY = "*"
 # Of a size's cores: both nodes are one machine, on which nobody computes for long.
-GUARANTEED_CORES = 0.1
+GUARANTEED_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class PodSessions:
         aliases = [{"ip": self.address, "hostnames": [f"{self.hostname}.{DOMAIN}", self.hostname]}]
         return (
             f"c.AFSpawner.namespace = {self.namespace!r}\n"
-            f"c.AFSpawner.guaranteed_cores = {GUARANTEED_CORES}\n"
+            f"c.AFSpawner.guaranteed_share = {GUARANTEED_SHARE}\n"
             f"c.AFSpawner.controller_url = {controller_url + '/services/af-controller/'!r}\n"
             f"c.AFSpawner.extra_pod_config = {{'hostAliases': {aliases!r}}}\n"
             f"{self.more}"

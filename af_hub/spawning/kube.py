@@ -14,7 +14,6 @@ from kubernetes_asyncio.client import ApiException, V1Pod
 from af_hub.errors import AFError
 from af_hub.session.options import Reason
 from af_hub.spawning import progress, secret
-from af_hub.spawning.choosing import SessionRefused
 from af_hub.spawning.pod import NOTEBOOK
 from af_hub.spawning.progress import Step
 from af_hub.spawning.role import RoleSeen
@@ -48,8 +47,6 @@ class AFSpawner(RoleSeen):
                 url = await self._until_it_runs(super()._start())
                 await self._until_it_answers(url)
                 return url
-        except SessionRefused:
-            raise
         except AFError as error:
             self._refuse(f"The session cannot be prepared: {error}", Reason.FACILITY, 500)
         except (ApiException, *NO_CONNECTION) as error:

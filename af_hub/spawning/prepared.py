@@ -121,7 +121,7 @@ class PreparedPod(PodSettings):
         self._options, self._user, self.image = options, user_of(proof.uid, proof.gid), proof.pinned
         self._chosen = Chosen(options.image.title or options.image_name, proof.size, options.size.memory)
         self.cpu_limit, self.mem_limit = options.size.cpus, options.size.memory
-        self.cpu_guarantee = round(options.size.cpus * self.guaranteed_cores, 3)
+        self.cpu_guarantee = round(options.size.cpus * self.guaranteed_share, 3)
         self.mem_guarantee = options.size.memory
 
     def _session_pod(

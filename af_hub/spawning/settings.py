@@ -57,7 +57,7 @@ class PodSettings(ChoosingSpawner, SteadyKubeSpawner):
         """,
     ).tag(config=True)
 
-    guaranteed_cores = Float(
+    guaranteed_share = Float(
         1.0,
         help="""
         The part of a size's cores that is kept for its session. With 1 nobody waits for somebody else's computation; with less, more sessions
@@ -65,7 +65,7 @@ class PodSettings(ChoosingSpawner, SteadyKubeSpawner):
 
         Example::
 
-            c.AFSpawner.guaranteed_cores = 0.25
+            c.AFSpawner.guaranteed_share = 0.25
         """,
     ).tag(config=True)
 

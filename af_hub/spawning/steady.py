@@ -9,6 +9,8 @@ from kubespawner import KubeSpawner
 from kubespawner.reflector import ResourceReflector
 from traitlets import default
 
+from af_hub.serving import has_given_up
+
 NO_CONNECTION = (aiohttp.ClientError, OSError, TimeoutError)
 """What the client raises when nobody answers."""
 
@@ -18,15 +20,6 @@ def comes_back(error: Exception) -> bool:
     if isinstance(error, ApiException):
         return error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status == HTTPStatus.TOO_MANY_REQUESTS
     return isinstance(error, NO_CONNECTION)
-
-
-def has_given_up(reflector: ResourceReflector | None) -> bool:
-    """Whether it will bring no more news."""
-    if reflector is None:
-        return False
-    loaded, watching = reflector.first_load_future, reflector.watch_task
-    never_loaded = loaded.done() and (loaded.cancelled() or loaded.exception() is not None)
-    return never_loaded or (watching is not None and watching.done())
 
 
 class SteadyKubeSpawner(KubeSpawner):  # type: ignore[misc]  # KubeSpawner has no types
@@ -52,7 +45,10 @@ class SteadyKubeSpawner(KubeSpawner):  # type: ignore[misc]  # KubeSpawner has n
         """
         known = self.reflectors.get(self._get_reflector_key(kind))
         return await super()._start_reflector(
-            kind=kind, reflector_class=reflector_class, replace=replace or has_given_up(known), **kwargs
+            kind=kind,
+            reflector_class=reflector_class,
+            replace=replace or (known is not None and has_given_up(known)),
+            **kwargs,
         )
 
     async def _make_delete_pod_request(self, *args: Any) -> bool:

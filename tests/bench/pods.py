@@ -19,7 +19,7 @@ from rich.markdown import Markdown
 
 from af_hub.demo import check
 from af_hub.demo.ground import HOME_CLASS, HOME_SIZE, fetch_images, prepare
-from af_hub.demo.pods import GUARANTEED_CORES, PodSessions
+from af_hub.demo.pods import GUARANTEED_SHARE, PodSessions
 from af_hub.spawning.pod import NOTEBOOK
 from af_hub.testing.browser import sign_in, xsrf_headers
 from af_hub.testing.hub import RealHub
@@ -145,7 +145,7 @@ def plain_hub(folder: Path, pods: PodSessions, iam: DemoIAM, image: str) -> Othe
     """JupyterHub as KubeSpawner's manual sets it up."""
     config = folder / "plain_config" / "jupyterhub_config.py"
     config.parent.mkdir()
-    told = {"namespace": NAMESPACE, "image": image, "cores": GUARANTEED_CORES, "user": USER}
+    told = {"namespace": NAMESPACE, "image": image, "cores": GUARANTEED_SHARE, "user": USER}
     config.write_text(PLAIN.format(**told, storage_class=HOME_CLASS, size=HOME_SIZE))
     return OtherHub(folder / "plain", iam, config, {"KUBECONFIG": str(pods.kubeconfig)}, address=GATEWAY)
 

@@ -17,7 +17,7 @@ def test_the_hub_reads_what_it_is_told(tmp_path):
     exec(pods.configuration("http://10.88.0.1:8500"), {"c": c})
     assert c.AFSpawner == {
         "namespace": "af-sessions",
-        "guaranteed_cores": 0.1,
+        "guaranteed_share": 0.1,
         "controller_url": "http://10.88.0.1:8500/services/af-controller/",
         "extra_pod_config": {
             "hostAliases": [{"ip": "10.88.0.1", "hostnames": ["facility.af-hub.test", "facility"]}],

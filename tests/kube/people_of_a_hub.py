@@ -26,7 +26,7 @@ c.JupyterHub.allow_named_servers = True
 c.Spawner.poll_interval = 2
 c.AFSpawner.start_timeout = 240
 c.AFSpawner.agent_resources = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}}
-c.AFSpawner.guaranteed_cores = 0.1
+c.AFSpawner.guaranteed_share = 0.1
 """
 MORE_IMAGES = """
   missing: {title: Missing, container: af-hub.test/there-is-none:1}

@@ -47,7 +47,7 @@ def readable(manifest: dict[str, Any]) -> str:
                 "volume_mounts": {"extra": {"name": "extra", "mountPath": "/extra"}},
                 "home_volume": {"nfs": {"server": "nfs.test", "path": "/homes"}},
                 "home_sub_path": "{username}",
-                "guaranteed_cores": 0.25,
+                "guaranteed_share": 0.25,
                 "extra_pod_config": {"hostAliases": [{"ip": "10.88.0.1", "hostnames": ["facility"]}]},
             },
             id="the administrator's settings",

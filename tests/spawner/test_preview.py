@@ -209,7 +209,7 @@ def test_the_configuration_of_the_hub_counts(run: Any, tmp_path: Path) -> None:
     config = tmp_path / "jupyterhub_config.py"
     config.write_text(
         "c.JupyterHub.spawner_class = 'af_hub.spawner.AFSpawner'\nc.AFSpawner.namespace = 'elsewhere'\n"
-        "c.ChoosingSpawner.controller_url = 'https://hub.test/c/'\nc.AFSpawner.guaranteed_cores = 0.5\n"
+        "c.ChoosingSpawner.controller_url = 'https://hub.test/c/'\nc.AFSpawner.guaranteed_share = 0.5\n"
     )
     done = run("--user", "ada", "--config", str(config))
     assert done.exit_code == 0, done.output

@@ -10,7 +10,8 @@ import pytest
 from kubernetes_asyncio.client import ApiException
 from pods import spawner_of, use_cluster
 
-from af_hub.spawning.steady import comes_back, has_given_up
+from af_hub.serving import has_given_up
+from af_hub.spawning.steady import comes_back
 from af_hub.testing.fake_kube import FakeKube
 
 
@@ -27,7 +28,6 @@ def reflector(loaded: Any = None, watching: bool = True) -> Any:
 
 
 async def test_a_watch_that_ended_brings_no_more_news() -> None:
-    assert not has_given_up(None)
     assert not has_given_up(reflector()), "it is being loaded"
     assert not has_given_up(reflector(loaded=True))
     assert has_given_up(reflector(loaded=True, watching=False))
