@@ -146,6 +146,11 @@ class SessionPod:
         return [self._agent, *({"name": name, **one} for name, one in self.fragment.sidecars.items())]
 
     @property
+    def _await_agent(self) -> list[str]:
+        ready = f"{FOLDER}/{READY_FILE}"
+        return ["python3", "-P", "-m", "af_hub.session.await_ready", ready, str(self.start_seconds)]
+
+    @property
     def _agent(self) -> dict[str, Any]:
         return {
             "name": AGENT,
@@ -157,11 +162,8 @@ class SessionPod:
             "workingDir": "/",
             "resources": dict(self.agent_resources),
             "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
-            "startupProbe": {
-                "exec": {"command": ["test", "-e", f"{FOLDER}/{READY_FILE}"]},
-                "periodSeconds": 1,
-                "failureThreshold": self.start_seconds,
-            },
+            # A startup probe is looked at once a second, and everybody would wait for that.
+            "lifecycle": {"postStart": {"exec": {"command": self._await_agent}}},
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "volumeMounts": [
                 {"name": FOLDER_VOLUME, "mountPath": FOLDER},
