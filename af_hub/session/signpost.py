@@ -6,7 +6,7 @@ sends the client to the cache while that answers, else to the file's origin. A c
 also in the middle of a file, and says which servers it has tried. No file's content passes here.
 
 A client shows its token at the login and never again on that connection, so that with short tokens everything would be refused after an
-hour. Here each opening is sent to a name at the server (``t5f3a21c@cache``) that changes with the token file: XRootD's client has a
+hour. Here each opening is sent to a name at the server (``tafq7c2k@cache``) that changes with the token file: XRootD's client has a
 connection for each such name, and a new one logs in with the new token. Files that are open are read on over the old one.
 
 Promises: an answer within :data:`PROBE_SECONDS`; whatever a client sends, its connection alone suffers. Leaves everything but opening
@@ -17,6 +17,7 @@ with 6.2.1 and servers of 5.8.
 """
 
 import asyncio
+import base64
 import logging
 import secrets
 import socket
@@ -96,8 +97,11 @@ def login_name(token_file: str) -> str:
         changed = Path(token_file).stat().st_mtime_ns if token_file else 0
     except OSError:
         changed = 0
-    # XRootD's login request has eight bytes for a name; tenths of a second repeat themselves after a year.
-    return f"t{changed // 10**8 % 16**7:x}@" if changed else ""
+    if not changed:
+        return ""
+    # XRootD's login request has eight bytes for a name. Seven letters hold 35 bits: milliseconds repeat themselves after a year.
+    milliseconds = changed // 10**6 % 2**35
+    return f"t{base64.b32encode(milliseconds.to_bytes(5)).decode().lower()[1:]}@"
 
 
 def with_login(url: str, login: str) -> str:

@@ -16,8 +16,7 @@ pytestmark = pytest.mark.real
 
 SIZE = 100_000
 READS = "openid storage.read:/"
-# Longer than one open may take, so that one that hangs is tried again.
-SOON_SECONDS = 60
+SOON_SECONDS = 20
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def reader(url):
         from XRootD import client
 
         with client.File() as file:
-            status, _ = file.open(url, timeout=20)
+            status, _ = file.open(url, timeout=10)
             return len(file.read()[1]) if status.ok else status.message
 
     return read

@@ -215,9 +215,9 @@ def test_a_new_token_is_another_login(tmp_path: Path) -> None:
     file = tmp_path / "token"
     assert login_name("") == login_name(str(file)) == ""
     names = []
-    for tenth in (0, 1, 10**8):
+    for milliseconds in (0, 1, 10**10):
         file.write_text("token")
-        os.utime(file, ns=(0, 1_800_000_000 * 10**9 + tenth * 10**8))
+        os.utime(file, ns=(0, 1_800_000_000 * 10**9 + milliseconds * 10**6))
         names.append(login_name(str(file)))
     assert len(set(names)) == 3 and names[2] == login_name(str(file))
     assert all(name.startswith("t") and name.endswith("@") and len(name) <= 9 for name in names), (
