@@ -12,6 +12,7 @@ from oauthenticator.oauth2 import OAuthenticator
 from traitlets import Any as AnyTrait
 from traitlets import Bool, Float, Integer, TraitError, Unicode, default, validate
 
+from af_hub.allowances import Allowance, Limiter
 from af_hub.errors import PolicyError, Unavailable
 from af_hub.policy.load import PolicyFile, policy_file
 from af_hub.policy.model import Policy
@@ -20,7 +21,6 @@ from af_hub.tokens.device import Waits
 from af_hub.tokens.issuer_keys import KeyFile
 from af_hub.tokens.keeper import TokenKeeper
 from af_hub.tokens.keys import fernet
-from af_hub.tokens.limits import Allowance, Limiter
 from af_hub.tokens.own_issuer import OwnIssuer
 from af_hub.tokens.purposes import Purpose, login_scopes, session_purpose
 from af_hub.tokens.store import Store

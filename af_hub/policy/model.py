@@ -525,6 +525,12 @@ class Sessions(Part):
         pattern=VERSION,
         description="The oldest JupyterHub that an image may have, by its label `org.af-hub.jupyterhub`; an image without that label starts.",
     )
+    own_images_per_hour: int = Field(
+        30,
+        gt=0,
+        description="About so many images that are not in the list one person may have registries asked in an hour, and all at once if need "
+        "be; further ones are refused with the time to wait. What a registry has said a moment ago is not asked, and does not count.",
+    )
 
 
 class Pool(Part):

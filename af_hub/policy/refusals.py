@@ -158,6 +158,15 @@ PAGES = {
         "Try again in some minutes, or choose another image.",
         "The log of the hub says what happened. `registries.HOST.address` and `ca_file` of facility.yaml say how a registry is asked.",
     ),
+    "images-too-many": Page(
+        "You have typed many images in a short time",
+        "You have had registries asked about many images lately … can be tried again in …",
+        "Before a session starts from an image that was typed, the facility asks its registry. Registries answer a facility only so many times "
+        "an hour, for all its people together, so each person has a part of that. Starting the same image again within a minute asks nobody.",
+        "Wait for as long as the sentence says, or choose an image of the list, which always may be had.",
+        "`sessions.own_images_per_hour` in facility.yaml, for each person. A registry that knows the facility by name often answers it more: "
+        "`registries.HOST.credentials_file`.",
+    ),
     "image-platform": Page(
         "This image is for other computers",
         "… is for …, and sessions here run on …",

@@ -1,7 +1,8 @@
 """What is known of an image before a session starts from it: asked of its registry, remembered for a while, judged each time.
 
 Promises: the same image is asked for once, however many sessions want it at a moment; an answer or a refusal within
-:data:`PROOF_SECONDS`; whoever types images, many or large, neither fills the hub's memory nor holds up those of the facility's list; while the registry is away, an image of the facility's list starts from what was last said of it. Leaves to the
+:data:`PROOF_SECONDS`; whoever types images, many or large, neither
+fills the hub's memory, nor holds up those of the facility's list, nor uses up what registries allow the facility; while the registry is away, an image of the facility's list starts from what was last said of it. Leaves to the
 caller whether this person may have the image: nobody may be asked about what the policy does not open.
 """
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from af_hub.errors import ImageRefused
+from af_hub.registry.askers import Askers
 from af_hub.registry.client import RegistryClient, RegistrySettings, access_to, away
 from af_hub.registry.proof import (
     ImageProof,
@@ -61,6 +63,10 @@ class SessionSettings(Protocol):
     def minimum_jupyterhub(self) -> str:
         """A version."""
 
+    @property
+    def own_images_per_hour(self) -> int:
+        """So many questions of one person."""
+
 
 class Settings(Protocol):
     """What of ``facility.yaml`` counts here; :class:`af_hub.policy.model.Policy` is one."""
@@ -104,9 +110,19 @@ class Prover:
         self._known: OrderedDict[Question, _Known] = OrderedDict()
         self._flights: dict[Question, asyncio.Task[ImageProof]] = {}
         self._typed = asyncio.Semaphore(TYPED_AT_ONCE)
+        self._askers = Askers(self._clock)
 
-    async def prove(self, reference: str, platform: str = "") -> ImageProof:
-        """What a session needs to know of the image; ``platform`` is that of its node, where it is another than most.
+    async def prove(self, reference: str, platform: str = "", username: str = "") -> ImageProof:
+        """What a session needs to know of the image.
+
+        Parameters
+        ----------
+        reference
+            Its name.
+        platform
+            That of the session's node, where it is another than most.
+        username
+            Whose question it is; when left out, nobody's, and not counted.
 
         Raises
         ------
@@ -118,7 +134,7 @@ class Prover:
         if registry is not None and registry.address == "":
             return unproven(image)
         question = image, platform or self._platform
-        proof = self._remembered(question) or await self._asked(question, registry, settings)
+        proof = self._remembered(question) or await self._asked(question, registry, settings, username)
         return judge(proof, settings.sessions.minimum_jupyterhub, settings.sessions.unnumbered_user)
 
     def _remembered(self, question: Question) -> ImageProof | None:
@@ -126,13 +142,11 @@ class Prover:
         known = self._known.get(question)
         return known.proof if known and (question[0].digest or self._clock() - known.since < TAG_SECONDS) else None
 
-    async def _asked(self, question: Question, registry: RegistrySettings | None, settings: Settings) -> ImageProof:
+    async def _asked(
+        self, question: Question, registry: RegistrySettings | None, settings: Settings, username: str
+    ) -> ImageProof:
         try:
-            flight = self._flights.get(question)
-            if flight is None:
-                turn = nullcontext() if _is_listed(question[0], settings) else self._typed
-                flight = self._flights[question] = asyncio.create_task(_ask(*question, registry, turn))
-                flight.add_done_callback(lambda done: self._landed(question, done))
+            flight = self._flights.get(question) or self._take_off(question, registry, settings, username)
             # Others may wait for it too: whoever goes away does not end it.
             return await asyncio.shield(flight)
         except ImageRefused as refusal:
@@ -141,6 +155,18 @@ class Prover:
                 raise
             log.warning("%s: taken as it was %.0f s ago, since: %s", image, self._clock() - known.since, refusal)
             return known.proof
+
+    def _take_off(
+        self, question: Question, registry: RegistrySettings | None, settings: Settings, username: str
+    ) -> asyncio.Task[ImageProof]:
+        """Ask, if this person may have it asked now."""
+        listed = _is_listed(question[0], settings)
+        if username and not listed:
+            self._askers.count(username, question[0], settings.sessions.own_images_per_hour)
+        turn = nullcontext() if listed else self._typed
+        flight = self._flights[question] = asyncio.create_task(_ask(*question, registry, turn))
+        flight.add_done_callback(lambda done: self._landed(question, done))
+        return flight
 
     def _landed(self, question: Question, done: asyncio.Task[ImageProof]) -> None:
         del self._flights[question]

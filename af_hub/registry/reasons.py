@@ -14,6 +14,8 @@ class ImageReason(StrEnum):
     """The registry does not have it, or shows it to others only."""
     UNREADABLE = "image-unreadable"
     """The registry does not show it to the facility."""
+    TOO_MANY = "images-too-many"
+    """This person has had registries asked about so many images that others have the next turn."""
     AWAY = "registry-away"
     """The registry did not answer, or with something that is no answer."""
     PLATFORM = "image-platform"

@@ -112,7 +112,7 @@ class PreparedPod(PodSettings):
             )
         prover = self._provers.setdefault(self.authenticator, Prover(lambda: self.authenticator.policy))
         try:
-            return await prover.prove(options.image.container, platform_of(options.size))
+            return await prover.prove(options.image.container, platform_of(options.size), self.user.name)
         except ImageRefused as refusal:
             self._refuse(image_refused(policy, str(refusal), refusal.reason), refusal.reason)
 

@@ -26,10 +26,10 @@ from jupyterhub.scopes import define_custom_scopes, needs_scope
 from jupyterhub.user import User
 from tornado import web
 
+from af_hub.allowances import Limiter
 from af_hub.errors import AFError, LoginRequired, Refused, Unavailable
 from af_hub.tokens.keeper import TokenKeeper
 from af_hub.tokens.lifetime import AccessToken
-from af_hub.tokens.limits import Limiter
 from af_hub.tokens.own_issuer import OwnToken
 from af_hub.tokens.records import Record, describe_record
 

@@ -117,6 +117,7 @@ def test_an_address_that_is_left_out_is_another_than_an_empty_one():
         ),
         pytest.param({"sessions": {"unnumbered_user": "maybe"}}, r"wanted 'set' or 'refuse'", id="an unknown way"),
         pytest.param({"sessions": {"minimum_jupyterhub": 4.0}}, r"write `4.0` in quotes", id="a number"),
+        pytest.param({"sessions": {"own_images_per_hour": 0}}, r"wanted|greater than 0", id="none an hour"),
         pytest.param({"sessions": {"minimum_jupyterhub": "four"}}, r"wanted a version", id="no version"),
         pytest.param(
             {"sizes": {**SHIPPED["sizes"], "g": {**GPU, "resources": {"nvidia.com/gpu": 0}}}},

@@ -8,6 +8,7 @@ from af_hub.errors import ChoiceRefused, ImageRefused
 from af_hub.policy.decide import Rights
 from af_hub.policy.load import read_policy
 from af_hub.policy.refusals import PAGES, image_refused
+from af_hub.registry.askers import Askers
 from af_hub.registry.client import RegistryClient, access_to, away
 from af_hub.registry.proof import MANIFESTS, Document, ImageProof, choose_platform, judge, read_manifest
 from af_hub.registry.reasons import ImageReason
@@ -50,12 +51,19 @@ def answered(status: int) -> str:
     return of(RegistryClient(IMAGE, access_to("reg.test", None))._refused(status))
 
 
+def asked_too_often() -> str:
+    askers = Askers(lambda: 0.0)
+    askers.count("ada", IMAGE, 1)
+    return raised(askers.count, "ada", IMAGE, 1)
+
+
 CHART = Document(b'{"mediaType": "%s", "config": {"mediaType": "chart"}}' % MANIFESTS[0].encode())
 SAID = {
     ImageReason.NAME: lambda: chosen("NO NAME"),
     ImageReason.NOT_ALLOWED: lambda: chosen("evil.test/a"),
     ImageReason.MISSING: lambda: answered(404),
     ImageReason.UNREADABLE: lambda: answered(403),
+    ImageReason.TOO_MANY: asked_too_often,
     ImageReason.AWAY: lambda: of(away(IMAGE, "no connection")),
     ImageReason.PLATFORM: lambda: raised(choose_platform, {}, "linux/amd64", IMAGE),
     ImageReason.NO_IMAGE: lambda: raised(read_manifest, CHART, "", IMAGE),

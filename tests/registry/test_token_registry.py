@@ -46,6 +46,7 @@ class Rules:
     images: dict[str, Listed] = field(default_factory=dict)
     unnumbered_user: str = "set"
     minimum_jupyterhub: str = "4.0"
+    own_images_per_hour: int = 30
 
     @property
     def sessions(self) -> "Rules":
@@ -250,6 +251,38 @@ async def test_who_types_many_images_does_not_hold_up_the_list() -> None:
         assert most == TYPED_AT_ONCE
         held.set()
         assert {type(found) for found in await asyncio.gather(*typed, return_exceptions=True)} == {ImageRefused}
+
+
+async def test_what_one_person_has_asked_is_counted_and_nothing_else() -> None:
+    now = 0.0
+    images = {("cms/lab", str(tag)): LAB for tag in range(9)}
+    async with FakeRegistry(images) as registry:
+        rules = Rules({"reg.test": Known(registry.url)}, {"lab": Listed("reg.test/cms/lab:8")}, own_images_per_hour=3)
+        prover = Prover(lambda: rules, clock=lambda: now)
+
+        async def ask(tag: object, username: str = "ada") -> str:
+            try:
+                return (await prover.prove(f"reg.test/cms/lab:{tag}", username=username)).digest
+            except ImageRefused as refusal:
+                return f"{refusal.reason}: {refusal}"
+
+        await asyncio.gather(*(ask(0) for _ in range(20)))  # in flight: one question
+        assert [await ask(0), await ask(8)] == [LAB.digest] * 2  # remembered, and of the list
+        assert (await ask("gone")).startswith("image-missing")
+        assert await ask(2) == LAB.digest
+        before = len(registry.asked)
+        refused = await ask(3)
+        assert refused.startswith("images-too-many: ") and refused.endswith("lab:3 can be tried again in 1200 s.")
+        assert len(registry.asked) == before
+        assert await ask(3, "bob") == LAB.digest
+        assert await ask(3) == LAB.digest, "what bob had asked is known"
+        assert (await ask(4)).startswith("images-too-many")
+        now = 1200.0
+        assert await ask(4) == LAB.digest
+        assert (await ask(5)).startswith("images-too-many")
+        rules.own_images_per_hour = 3600
+        now += 1
+        assert await ask(5) == LAB.digest, "the policy of this moment counts"
 
 
 async def test_a_registry_that_is_not_asked_is_not_asked() -> None:

@@ -22,7 +22,7 @@ def _cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_cluster(tmp_path, monkeypatch)
 
 
-def policy_at(registry: FakeRegistry | None = None, **sessions: str) -> Policy:
+def policy_at(registry: FakeRegistry | None = None, **sessions: object) -> Policy:
     found = yaml.safe_load(POLICY)
     if registry is not None:
         found["registries"]["registry.af-hub.test"]["address"] = registry.url
@@ -62,6 +62,26 @@ async def test_what_cannot_start_is_refused_in_the_form_and_at_the_start(
                 await start
             assert refusal.value.reason == reason and refusal.value.status_code == 403
             assert "registry.af-hub.test" in refusal.value.message and "help@af-hub.test" in refusal.value.message
+
+
+async def test_what_a_person_has_asked_counts_in_the_form_the_api_and_for_named_servers_together() -> None:
+    async with FakeRegistry({}) as registry:
+        first = spawner_of("/cms", policy=policy_at(registry, own_images_per_hour=2))
+        named, other = spawner_of("/cms", server="two"), spawner_of("/cms", username="bob")
+        named.authenticator = other.authenticator = first.authenticator
+        form = {"image": [":own"], "own_image": [OWN], "size": ["small"]}
+        reasons = []
+        for start in (
+            first.run_options_from_form(form),
+            named.prepare({"image": OWN}),
+            first.prepare({"image": OWN}),
+            named.run_options_from_form(form),
+            other.prepare({"image": OWN}),
+        ):
+            with pytest.raises(SpawnException) as refusal:
+                await start
+            reasons.append(refusal.value.reason)
+        assert reasons == ["image-missing", "image-missing", "images-too-many", "images-too-many", "image-missing"]
 
 
 async def test_what_nobody_knows_of_a_typed_image_is_said_while_it_starts() -> None:

@@ -1,6 +1,6 @@
-"""How often somebody may ask the hub's endpoints: a bucket of tokens for each caller; pure but for what it remembers.
+"""How often somebody may ask for something: a bucket of tokens for each caller; pure but for what it remembers.
 
-A caller may ask ``burst`` times at once, and ``rate`` times a second in the long run.
+Serves the hub's endpoints (:mod:`af_hub.tokens.endpoint`) and its questions to registries (:mod:`af_hub.registry.askers`). A caller may ask ``burst`` times at once, and ``rate`` times a second in the long run.
 """
 
 import time
@@ -31,8 +31,12 @@ class Limiter:
     """Buckets of callers by kind and name."""
 
     def __init__(self, allowances: dict[str, Allowance], clock: Callable[[], float] = time.monotonic) -> None:
-        self._allowances, self._clock = allowances, clock
+        self._allowances, self._clock = dict(allowances), clock
         self._buckets: dict[tuple[str, str], Bucket] = {}
+
+    def allow(self, kind: str, allowance: Allowance) -> None:
+        """What callers of this kind may ask from now on."""
+        self._allowances[kind] = allowance
 
     def ask(self, kind: str, name: str) -> float:
         """Count one request; 0 when it may be served, else the seconds until another may be."""

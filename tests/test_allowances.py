@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from af_hub.tokens import limits
-from af_hub.tokens.limits import Allowance, Limiter
+from af_hub import allowances
+from af_hub.allowances import Allowance, Limiter
 
 PEOPLE = Allowance(rate=2.0, burst=3)
 
@@ -53,7 +53,7 @@ def test_never_more_than_burst_and_rate(pauses: list[float]) -> None:
 
 
 def test_memory_is_bounded_and_nobody_who_asks_too_much_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MOST_CALLERS", 10)
+    monkeypatch.setattr(allowances, "MOST_CALLERS", 10)
     clock = Clock()
     found = limiter(clock)
     for _ in range(3):
