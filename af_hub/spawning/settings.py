@@ -3,28 +3,16 @@
 All that KubeSpawner can be told still holds, but for what policy and image decide; profiles are refused.
 """
 
-import hashlib
 import os
-import re
 from typing import Any
 
 from traitlets import Dict, Float, TraitError, Unicode, default, validate
 
 from af_hub.spawning.choosing import ChoosingSpawner
+from af_hub.spawning.names import claim_name, pod_name
 from af_hub.spawning.pod import RESTRICTED, RESTRICTED_POD
 from af_hub.spawning.secret import SERVER_SCOPES
 from af_hub.spawning.steady import SteadyKubeSpawner
-
-PLAIN_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,56}[a-z0-9])?")
-"""Names of people that can stand in a name of Kubernetes as they are."""
-
-
-def claim_name(username: str) -> str:
-    """The name of a person's claim, a label; of no two people the same, whatever their names."""
-    if PLAIN_NAME.fullmatch(username):
-        return f"home-{username}"
-    readable = re.sub(r"[^a-z0-9]+", "-", username.lower())[:15].strip("-") or "x"
-    return f"home--{readable}-{hashlib.sha256(username.encode()).hexdigest()[:40]}"
 
 
 class PodSettings(ChoosingSpawner, SteadyKubeSpawner):
@@ -132,8 +120,11 @@ class PodSettings(ChoosingSpawner, SteadyKubeSpawner):
 
     @default("pvc_name_template")
     def _pvc_name_template(self) -> str:
-        # KubeSpawner's {username} of a name that is no label ends in eight hexadecimal digits: two people's can be made to meet.
         return claim_name(self.user.name)
+
+    @default("pod_name_template")
+    def _pod_name_template(self) -> str:
+        return pod_name(self.user.name, self.name)
 
     @default("delete_pvc")
     def _delete_pvc(self) -> bool:

@@ -14,6 +14,7 @@ from pods import KnownPerson, manifest_of, policy_with, spawner_of, use_cluster
 from traitlets import TraitError
 
 from af_hub.session.folders import safe_name
+from af_hub.spawning.names import claim_name, pod_name
 from af_hub.spawning.pod import PodUser, literal, user_of
 from af_hub.testing.plugin import Golden
 
@@ -131,6 +132,38 @@ async def test_homes_of_two_people_never_meet() -> None:
     assert len({spawner_of(*ANALYST, username=name).pvc_name for name in names}) == len(names)
     assert spawner_of(*ANALYST, username="cms-analyst", server="two").pvc_name == "home-cms-analyst"
     assert spawner_of(*ANALYST, username="anna.rossi").pvc_name.startswith("home--anna-rossi-")
+
+
+async def test_pods_of_two_people_never_meet() -> None:
+    """The first two names get the same slug of KubeSpawner 7.1.0; the others are what could be taken for one another."""
+    owners = [
+        ("anna_.._.._._-._.-rossi", ""),
+        ("anna__..__.-._-_rossi", ""),
+        ("anna", "rossi"),
+        ("anna--rossi", ""),
+        ("anna-", "-rossi"),
+        ("anna", "--rossi"),
+        ("anna-rossi", ""),
+        ("anna.rossi", ""),
+        ("a" * 70, ""),
+        ("a" * 50, "a" * 20),
+    ]
+    spawners = [spawner_of(*ANALYST, username=username, server=server) for username, server in owners]
+    assert len({spawner.pod_name for spawner in spawners}) == len(owners)
+    assert [spawners[2].pod_name, spawners[6].pod_name] == ["jupyter-anna--rossi", "jupyter-anna-rossi"]
+    assert spawners[7].pod_name.startswith("jupyter--anna-rossi-")
+
+
+NAMES = st.text(st.sampled_from("ab1-._A\xe9"), max_size=70)
+
+
+@given(st.lists(st.tuples(NAMES, NAMES), min_size=2, max_size=2, unique=True))
+def test_names_are_labels_and_different(owners: list[tuple[str, str]]) -> None:
+    pods = [pod_name(*owner) for owner in owners]
+    claims = [claim_name(username) for username, _ in owners]
+    assert len(set(pods)) == 2 and len(set(claims)) == len({username for username, _ in owners})
+    for name in pods + claims:
+        assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,61}[a-z0-9]", name), name
 
 
 @given(st.text())
