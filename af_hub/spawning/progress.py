@@ -145,6 +145,7 @@ def why_not(pod: Pod | None, events: Sequence[Event], chosen: Chosen) -> Ended |
         or _cannot_pull(pod, events, chosen)
         or _cannot_begin(pod, chosen)
         or _agent_dies(pod)
+        or _not_taken(pod)
     )
 
 
@@ -188,6 +189,17 @@ def _cannot_run(chosen: Chosen, said: str) -> str:
     if "executable file not found" in said or "no such file" in said:
         return f"The image {chosen.image} has no jupyterhub-singleuser where programs are looked for; it needs one to be a session."
     return f"The image {chosen.image} cannot run here: {_last_line(said)}"
+
+
+def _not_taken(pod: Pod) -> Ended | None:
+    """The kubelet does not take the pod at all, such as for a setting that its container runtime does not know."""
+    status = pod.get("status", {})
+    if status.get("phase") != "Failed":
+        return None
+    said = _last_line(str(status.get("message") or status.get("reason") or ""))
+    return Ended(
+        Reason.FACILITY, f"The node does not take your session; tell the facility's administrators. It said: {said}"
+    )
 
 
 def _cannot_pull(pod: Pod, events: Sequence[Event], chosen: Chosen) -> Ended | None:

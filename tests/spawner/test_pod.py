@@ -49,6 +49,7 @@ def readable(manifest: dict[str, Any]) -> str:
                 "home_volume": {"nfs": {"server": "nfs.test", "path": "/homes"}},
                 "home_sub_path": "{username}",
                 "guaranteed_share": 0.25,
+                "pod_security_context": {"supplementalGroupsPolicy": "Strict"},
                 "extra_pod_config": {"hostAliases": [{"ip": "10.88.0.1", "hostnames": ["facility"]}]},
             },
             id="the administrator's settings",

@@ -269,6 +269,16 @@ DENIED = (
             id="lost the race for a node",
         ),
         pytest.param(
+            pod(
+                phase="Failed",
+                reason="SupplementalGroupsPolicyNotSupported",
+                message="Pod was rejected: SupplementalGroupsPolicy=Strict is not supported in this node",
+            ),
+            Reason.FACILITY,
+            "It said: Pod was rejected: SupplementalGroupsPolicy=Strict is not supported in this node",
+            id="a setting that the node does not know",
+        ),
+        pytest.param(
             pod(container("notebook", running={}), agent=UP, metadata={"deletionTimestamp": "2026-11-21T12:00:00Z"}),
             Reason.DIED,
             "taken from its node",
