@@ -27,8 +27,8 @@ from af_hub.errors import Unavailable
 from af_hub.files import write_private
 from af_hub.session.processes import die_with
 from af_hub.testing.kube_build import KUBERNETES_PROGRAM, PROGRAMS, build
-from af_hub.testing.kube_cluster import KubeCluster, machine_lacks
-from af_hub.testing.kube_machine import why_not
+from af_hub.testing.kube_cluster import KubeCluster
+from af_hub.testing.kube_needs import lacks
 from af_hub.testing.network import AS_USER
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -46,8 +46,8 @@ def start(folder: Path, port: int, ready_fd: int | None = None, with_parent: boo
     Unavailable
         When this user or this machine cannot; the sentence says what is wanted.
     """
-    if reason := why_not() or machine_lacks():
-        raise Unavailable(f"make demo-kube cannot run here: {reason}")
+    if reasons := lacks():
+        raise Unavailable("\n".join(f"make demo-kube cannot run here: {reason}" for reason in reasons))
     for program in PROGRAMS:
         build(program, print)
     for_hub, for_iam = socket.create_server(("127.0.0.1", port_or_free(port))), take_first(IAM_PORTS)

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from af_hub.errors import Unavailable
-from af_hub.testing import debian
+from af_hub.testing import debian, kube_needs
 
 MACHINES = ("x86_64", "aarch64")
 # MB, with what is needed only while it is made.
@@ -51,14 +51,17 @@ class Wishes:
         return not all(any(self.cache.glob(f"{name}/{debian.MARKER}")) for name in names)
 
 
-def lacks(wishes: Wishes, daemons: bool = True) -> list[str]:
+def lacks(wishes: Wishes, daemons: bool = True, kube: bool = False) -> list[str]:
     """Everything that this machine lacks, a sentence each.
 
     Parameters
     ----------
     daemons
         False when Python environments are enough, as for the quick tests.
+    kube
+        Whether there shall be a Kubernetes too.
     """
+    more = kube_needs.lacks() if kube else []
     missing = wishes.missing()
     questions: list[Callable[[], str]] = []
     if missing.keys() - {wishes.cache}:
@@ -68,7 +71,7 @@ def lacks(wishes: Wishes, daemons: bool = True) -> list[str]:
     if daemons and wishes.wants_packages():
         change = "set XDG_CACHE_HOME to such a folder"
         questions += [partial(folder_to_write, wishes.cache, change), partial(debian_packages, wishes)]
-    return [sentence for question in questions if (sentence := question())] or [*space(missing)]
+    return more + [sentence for question in questions if (sentence := question())] or [*space(missing)]
 
 
 def venv_module() -> str:
@@ -152,12 +155,12 @@ def free(place: Path) -> int:
     return shutil.disk_usage(place).free // 1_000_000
 
 
-def sentences(checkout: Path, daemons: bool) -> Iterator[str]:
+def sentences(checkout: Path, daemons: bool, kube: bool = False) -> Iterator[str]:
     """For the terminal: a line for each thing that is missing."""
-    yield from (f"cannot be done here: {sentence}" for sentence in lacks(Wishes(checkout), daemons))
+    yield from (f"cannot be done here: {sentence}" for sentence in lacks(Wishes(checkout), daemons, kube))
 
 
 if __name__ == "__main__":
-    found = list(sentences(Path.cwd(), daemons="--daemons" in sys.argv[1:]))
+    found = list(sentences(Path.cwd(), daemons="--daemons" in sys.argv[1:], kube="--kube" in sys.argv[1:]))
     print(*found, sep="\n", end="\n" if found else "", file=sys.stderr)
     sys.exit(1 if found else 0)

@@ -137,7 +137,7 @@ def why_no_go(wanted: tuple[int, int] = OLDEST_GO) -> str:
         return f"there is no program go; {hint}"
     found = re.findall(r"go(\d+)\.(\d+)", run(["go", "env", "GOVERSION"], 60))
     if not found or tuple(map(int, found[0])) < wanted:
-        return f"go is {found[0] if found else 'of an unknown version'}; {hint}"
+        return f"go is {'.'.join(found[0]) if found else 'of an unknown version'}; {hint}"
     return ""
 
 

@@ -23,9 +23,9 @@ from af_hub.testing.debian import Progress, cache_folder
 from af_hub.testing.kube_build import FILES, HELM_PROGRAM, KUBERNETES_PROGRAM, is_built
 from af_hub.testing.kube_control import ControlPlane
 from af_hub.testing.kube_machine import INSIDE, REASON
+from af_hub.testing.kube_needs import machine_lacks
 from af_hub.testing.kube_node import (
     BRIDGE,
-    CNI_PROGRAMS,
     DNS_SERVICE,
     GATEWAY,
     HOME,
@@ -37,20 +37,6 @@ from af_hub.testing.kube_node import (
 from af_hub.testing.kube_registry import Registry
 from af_hub.testing.process import comes_true
 
-# What must be installed, and which package of Debian has it.
-NEEDED = {
-    "etcd": "etcd-server",
-    "containerd": "containerd",
-    "ctr": "containerd",
-    "runc": "runc",
-    "nft": "nftables",
-    "ip": "iproute2",
-    "umount": "mount",
-    "buildah": "buildah",
-    "mmdebstrap": "mmdebstrap",
-    "docker-registry": "docker-registry",
-    str(CNI_PROGRAMS / "bridge"): "containernetworking-plugins",
-}
 SYSCTLS = {"net/ipv4/ip_forward": "1", "net/bridge/bridge-nf-call-iptables": "1"}
 STORES = 9
 # In a registry; the images of one state of the sources have about one and a half.
@@ -76,16 +62,6 @@ def why_not_here() -> str:
         if is_built()
         else "Kubernetes is not compiled yet: python -m af_hub.testing.kube_build (as root, minutes, once)"
     )
-
-
-def machine_lacks() -> str:
-    """What must be installed, or loaded, for a cluster, with the command for it; empty when all is there."""
-    missing = sorted({package for program, package in NEEDED.items() if not shutil.which(program)})
-    if missing:
-        return f"Debian's {', '.join(missing)} missing: apt install --no-install-recommends {' '.join(missing)}"
-    if not (Path("/proc/sys") / "net/bridge/bridge-nf-call-iptables").exists():
-        return "the kernel's br_netfilter is not loaded: modprobe br_netfilter"
-    return ""
 
 
 class Store:

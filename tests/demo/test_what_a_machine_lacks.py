@@ -12,6 +12,7 @@ import pytest
 from af_hub.demo import machine
 from af_hub.demo.machine import Wishes, lacks, space
 from af_hub.testing.debian import MARKER
+from af_hub.testing.kube_build import why_no_go
 from af_hub.testing.require import unavailable
 
 CHECKOUT = Path(__file__).parents[2]
@@ -48,6 +49,25 @@ def test_all_that_is_missing_is_said_at_once(tmp_path, monkeypatch):
     assert "apt-get and dpkg-deb missing on this machine" in said
     assert "apt install debian-archive-keyring" in said
     assert "Set AF_DEBIAN_MIRROR" in said
+
+
+def test_what_a_kubernetes_wants_is_asked_only_for_one(wishes, monkeypatch, tmp_path):
+    monkeypatch.setattr(machine.kube_needs, "why_not", lambda: "")
+    monkeypatch.setattr(machine.kube_needs, "is_built", lambda: False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = [sentence for sentence in lacks(wishes, daemons=False, kube=True) if sentence not in lacks(wishes, False)]
+
+    assert len(said) == 2
+    assert re.match("Debian's buildah, .* missing: apt install --no-install-recommends buildah ", said[0])
+    assert re.match("there is no program go; Go 1.24 or newer is wanted; ", said[1])
+
+
+def test_a_go_that_is_too_old_is_told_with_its_version(monkeypatch, tmp_path):
+    old = tmp_path / "go"
+    old.write_text("#!/bin/sh\necho go1.19.8\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert why_no_go().startswith("go is 1.19; Go 1.24 or newer is wanted; ")
 
 
 def test_nothing_is_asked_of_a_machine_that_has_everything(tmp_path):
