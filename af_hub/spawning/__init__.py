@@ -1,6 +1,6 @@
 """Spawners: the hop from the spawn page to a session. :mod:`af_hub.spawner` is the name that configuration uses.
 
-Read choosing, which checks a choice and says what a session gets, and waiting; then local (sessions as processes of this machine).
+Read agent (what a session's agent is told), choosing, which checks a choice and says what a session gets, and waiting; then local (sessions as processes of this machine).
 Sessions as pods, the pure parts: names, pod (what stands in one), progress (what its state means), answers and quota (what the API's refusals and
 the namespace's quotas mean). Then KubeSpawner, step by step, each module a class on top of the one before: steady (while the API is away),
 settings (what administrators say), prepared (from a choice to a pod; manifest lays it over KubeSpawner's), watched (until it answers), role

@@ -18,7 +18,6 @@ from traitlets.config import LoggingConfigurable
 
 from af_hub.errors import ChoiceRefused, LoginRequired, PolicyError
 from af_hub.policy.decide import Rights, volumes_in_conflict
-from af_hub.policy.jobs import token_pools
 from af_hub.policy.model import Cache, Policy
 from af_hub.registry.patterns import describe_pattern
 from af_hub.session import fragments
@@ -37,6 +36,7 @@ from af_hub.session.options import (
 )
 from af_hub.session.volumes import volumes_fragment
 from af_hub.session.xrootd import datasets_fragment, xrootd_fragment
+from af_hub.spawning.agent import agent_config, asks_for_jobs, pool_of
 
 PAGE = jinja2.Environment(
     loader=jinja2.PackageLoader("af_hub.session", "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -66,6 +66,8 @@ class ChoosingSpawner(LoggingConfigurable):
     # Of JupyterHub's Spawner.
     user: Any
     hub: Any
+    db: Any
+    orm_spawner: Any
     authenticator: Any
     user_options: Any
     public_hub_url: Any
@@ -260,7 +262,7 @@ class ChoosingSpawner(LoggingConfigurable):
 
     def describe(self, options: SessionOptions, rights: Rights, policy: Policy, folder: str) -> SessionFragment:
         """All that this session gets, as one fragment."""
-        pool = self._pool_of(rights, policy)
+        pool = pool_of(rights, policy)
         page = controller_below(self.public_hub_url) if self.public_hub_url else ""
         cache = self.cache or next(iter(policy.caches), "")
         if cache and cache not in policy.caches:
@@ -296,19 +298,31 @@ class ChoosingSpawner(LoggingConfigurable):
             )
         return xrootd_fragment(folder, cache.url, signpost=True, authorities=authorities)
 
-    def _pool_of(self, rights: Rights, policy: Policy) -> str:
-        """The pool that HTCondor's tools in the session work with; empty where there is none, or more than one."""
-        pools = {policy.sites[site].pool for site in rights.sites}
-        return pools.pop() if rights.condor and len(pools) == 1 else ""
-
     def _condor_fragment(self, folder: str, pool: str, rights: Rights, policy: Policy) -> SessionFragment:
-        asks = pool in token_pools(policy, rights, self.user.name)
+        asks = asks_for_jobs(self.user.name, rights, policy)
         authority = ""
         try:
             authority = Path(policy.pools[pool].ca_file).read_text()
         except (OSError, UnicodeDecodeError) as error:
             self.log.error("no session can trust the pool %s (pools.%s.ca_file): %s", pool, pool, error)
         return fragments.condor_fragment(folder, policy.pools[pool], asks, authority)
+
+    # --- the same for every kind of session ---------------------------------------------------------------------------
+
+    def _tell_agent(self, fragment: SessionFragment, folder: str, rights: Rights, policy: Policy) -> dict[str, Any]:
+        """The agent's configuration, but for its hub token and for what only one kind of session has."""
+        return agent_config(fragment, folder, self.controller_url, self.user.name, rights, policy)
+
+    def get_env(self) -> dict[str, Any]:
+        """JupyterHub's, with the hub token under one name only; the other is for servers of JupyterHub before 0.8."""
+        found: dict[str, Any] = super().get_env()  # type: ignore[misc]  # of the spawner behind us
+        return {name: value for name, value in found.items() if name != "JPY_API_TOKEN"}
+
+    def _be_adoptable(self) -> None:
+        """Record the session before it is ready, so that the next hub finds it should this one end now."""
+        if self.orm_spawner is not None:
+            self.orm_spawner.state = self.get_state()  # type: ignore[attr-defined]
+            self.db.commit()
 
 
 def controller_below(hub: str) -> str:

@@ -14,6 +14,7 @@ from kubernetes_asyncio.client import ApiException, V1Pod
 from af_hub.errors import AFError
 from af_hub.session.options import Reason
 from af_hub.spawning import progress, secret
+from af_hub.spawning.agent import AGENT_SCOPES
 from af_hub.spawning.pod import NOTEBOOK
 from af_hub.spawning.progress import Step
 from af_hub.spawning.role import RoleSeen
@@ -114,7 +115,7 @@ class AFSpawner(RoleSeen):
         except ValueError as error:
             self.log.error("no hub token for session agents (c.JupyterHub.extra_user_scopes): %s", error)
             self._refuse(
-                f"The hub's configuration does not let sessions have {', '.join(secret.AGENT_SCOPES)} (c.JupyterHub.extra_user_scopes).",
+                f"The hub's configuration does not let sessions have {', '.join(AGENT_SCOPES)} (c.JupyterHub.extra_user_scopes).",
                 Reason.FACILITY,
                 500,
             )
@@ -124,12 +125,6 @@ class AFSpawner(RoleSeen):
         if self._agent_token:
             secret.end_agent_token(self.user, self._agent_token)
             self._agent_token = 0
-
-    def _be_adoptable(self) -> None:
-        """Record the session before it is ready, so that the next hub finds it should this one end now."""
-        if self.orm_spawner is not None:
-            self.orm_spawner.state = self.get_state()
-            self.db.commit()
 
     # --- poll, stop, state ----------------------------------------------------------------------------------------------------
 

@@ -17,9 +17,7 @@ from traitlets import Float, List, Unicode, default
 
 from af_hub.errors import AFError
 from af_hub.files import open_log, write_private
-from af_hub.policy.jobs import token_pools
 from af_hub.session import fragments
-from af_hub.session.cvmfs import read_repositories
 from af_hub.session.folders import make_home, new_session_folder, safe_name, write_files
 from af_hub.session.fragments import SessionFragment
 from af_hub.session.options import Reason, SessionOptions
@@ -27,6 +25,7 @@ from af_hub.session.processes import Identity, marked
 from af_hub.session.supervisor import MARK, READY_FD, SIGNPOST_FD
 from af_hub.session.tokenfile import TokenFile
 from af_hub.session.xrootd import CACHE
+from af_hub.spawning.agent import SHARED_SCOPES
 from af_hub.spawning.choosing import ChoosingSpawner
 from af_hub.spawning.waiting import LOOK_SECONDS, comes_up
 
@@ -101,13 +100,7 @@ class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # Jupyter
 
     @default("server_token_scopes")
     def _server_token_scopes(self) -> list[str]:
-        return [
-            "users:activity!user",
-            "access:servers!server",
-            "custom:af-token:read",
-            "custom:af-token:pool",
-            "access:services!service=af-controller",
-        ]
+        return SHARED_SCOPES
 
     # --- start, poll, stop --------------------------------------------------------------------------------------------
 
@@ -128,9 +121,8 @@ class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # Jupyter
         except (AFError, OSError) as error:
             self._clean_up()
             self._refuse(f"The session cannot be prepared: {error}", Reason.FACILITY, 500)
-        pool = self._pool_of(rights, policy)
-        condor = {"pool": pool, "job_tokens": pool in token_pools(policy, rights, self.user.name)}
-        self._supervisor = self._start_supervisor(python, home, fragment, has_token, condor)
+        told = self._tell_agent(fragment, str(self._folder), rights, policy)
+        self._supervisor = self._start_supervisor(python, home, fragment, has_token, told)
         image, size = options.choice.values()
         self.log.info("session of %s begins: image %s, size %s", self._log_name, image, size)
         self._be_adoptable()
@@ -149,12 +141,9 @@ class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # Jupyter
         return True
 
     def _be_adoptable(self) -> None:
-        """Record the session before it answers, so that the next hub finds it should this one end now."""
         if self.server is not None:
             self.server.ip, self.server.port = self.ip, self.port
-        if self.orm_spawner is not None:
-            self.orm_spawner.state = self.get_state()
-            self.db.commit()
+        super()._be_adoptable()
 
     async def _until_it_answers(self) -> None:
         """Wait until the person's server answers.
@@ -206,7 +195,7 @@ class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # Jupyter
         return environment / "bin" / "python"
 
     def _start_supervisor(
-        self, python: Path, home: Path, fragment: SessionFragment, has_token: bool, condor: Mapping[str, object]
+        self, python: Path, home: Path, fragment: SessionFragment, has_token: bool, told: Mapping[str, Any]
     ) -> Identity | None:
         assert self._folder is not None
         agent_argv = [*_ours("agent"), "--config", str(self._folder / "agent.json"), "--ready-fd", READY_FD]
@@ -220,15 +209,7 @@ class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # Jupyter
             "grace": self.stop_timeout / 2,
         }
         environment = self._environment(python, home, fragment)
-        agent = {
-            "folder": str(self._folder),
-            "hub_api_url": environment["JUPYTERHUB_API_URL"],
-            "hub_token": self.api_token,
-            "controller_url": self.controller_url,
-            "cache": fragment.environment.get(CACHE, ""),
-            "repositories": read_repositories(fragment.environment),
-            **condor,
-        }
+        agent = {**told, "hub_api_url": environment["JUPYTERHUB_API_URL"], "hub_token": self.api_token}
         write_private(self._folder / "plan.json", json.dumps(plan))
         write_private(self._folder / "agent.json", json.dumps(agent))
         with self._new_log() as log:
@@ -260,8 +241,6 @@ class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # Jupyter
     def _environment(self, python: Path, home: Path, fragment: SessionFragment) -> dict[str, str]:
         """The session's whole environment; the administrator's ``Spawner.environment`` has the last word."""
         assert self._folder is not None
-        # The hub token goes under one name only; the other is for servers of JupyterHub before 0.8.
-        hubs_own = {name: value for name, value in self.get_env().items() if name != "JPY_API_TOKEN"}
         return {
             **fragment.environment,
             "PATH": ":".join([str(python.parent), *self.tools, "/usr/local/bin:/usr/bin:/bin"]),
@@ -270,7 +249,7 @@ class LocalAFSpawner(ChoosingSpawner, Spawner):  # type: ignore[misc]  # Jupyter
             "USER": self.user.name,
             "SHELL": "/bin/bash",
             "JUPYTER_RUNTIME_DIR": str(self._folder / "jupyter"),
-            **hubs_own,
+            **self.get_env(),
             MARK: str(self._folder),
         }
 

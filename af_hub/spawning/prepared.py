@@ -16,12 +16,10 @@ from kubernetes_asyncio.client import ApiException, V1Pod
 
 from af_hub.errors import ImageRefused
 from af_hub.policy.decide import Rights
-from af_hub.policy.jobs import token_pools
 from af_hub.policy.model import Policy, Size
 from af_hub.policy.refusals import image_refused
 from af_hub.registry.proof import ImageProof
 from af_hub.registry.prover import Prover
-from af_hub.session.cvmfs import read_repositories
 from af_hub.session.folders import safe_name
 from af_hub.session.machine import WhatIsFree
 from af_hub.session.options import Reason, SessionOptions
@@ -142,16 +140,9 @@ class PreparedPod(PodSettings):
             round(self.first_token_timeout) + AGENT_SECONDS,
             bool(self.welcome),
         )
-        pool = self._pool_of(rights, policy)
-        cache = fragment.environment.get(CACHE, "")
         config = {
-            "folder": FOLDER,
-            "controller_url": self.controller_url,
-            "cache": cache,
-            "signpost_port": SIGNPOST_PORT if cache else 0,
-            "repositories": read_repositories(fragment.environment),
-            "pool": pool,
-            "job_tokens": pool in token_pools(policy, rights, self.user.name),
+            **self._tell_agent(fragment, FOLDER, rights, policy),
+            "signpost_port": SIGNPOST_PORT if CACHE in fragment.environment else 0,
             "files": dict(fragment.files),
             "home": home,
             "home_files": self._home_files(),
@@ -173,8 +164,6 @@ class PreparedPod(PodSettings):
         hubs_own = {
             name: literal(value) if isinstance(value, str) and name not in self.environment else value
             for name, value in super().get_env().items()
-            # The hub token goes under one name only; the other is for servers of JupyterHub before 0.8.
-            if name != "JPY_API_TOKEN"
         }
         person = dict.fromkeys(("USER", "LOGNAME"), literal(self.user.name))
         ours = self._session.environment

@@ -14,14 +14,8 @@ from jupyterhub import orm
 from jupyterhub.utils import exponential_backoff
 from kubernetes_asyncio.client import ApiException
 
+from af_hub.spawning.agent import AGENT_SCOPES
 from af_hub.spawning.steady import comes_back
-from af_hub.tokens.endpoint import TOKEN_READ
-from af_hub.tokens.me import ME_READ
-from af_hub.tokens.own_pool import TOKEN_POOL
-
-SERVER_SCOPES = ["users:activity!user", "access:servers!server", "access:services!service=af-controller", ME_READ]
-AGENT_SCOPES = [TOKEN_READ, TOKEN_POOL, "access:services!service=af-controller"]
-"""What the two hub tokens of a session may do: its server's, and its agent's."""
 
 NOTE = "Session agent at "
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from traitlets import Dict, Float, TraitError, Unicode, default, validate
 
+from af_hub.spawning.agent import SERVER_SCOPES
 from af_hub.spawning.choosing import ChoosingSpawner
 from af_hub.spawning.names import claim_name, pod_name
 from af_hub.spawning.pod import RESTRICTED, RESTRICTED_POD
-from af_hub.spawning.secret import SERVER_SCOPES
 from af_hub.spawning.steady import SteadyKubeSpawner
 
 
