@@ -4,6 +4,7 @@ The texts are the reference (docs/reference/authenticator-and-spawner.md). Leave
 """
 
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from af_hub.allowances import Allowance, Limiter
 from af_hub.errors import PolicyError, Unavailable
 from af_hub.policy.load import PolicyFile, policy_file
 from af_hub.policy.model import Policy
+from af_hub.registry.prover import Prover
 from af_hub.tokens.clients import IAMClients
 from af_hub.tokens.device import Waits
 from af_hub.tokens.issuer_keys import KeyFile
@@ -298,6 +300,11 @@ class IAMSettings(OAuthenticator):  # type: ignore[misc]
         """The policy in force."""
         policy: Policy = self.policy_source.current()
         return policy
+
+    @cached_property
+    def prover(self) -> Prover:
+        """What is known of images, for all sessions of the hub; asked by spawners whose sessions are pods."""
+        return Prover(lambda: self.policy)
 
     def _session_purpose(self, issuer: str) -> Purpose:
         """What sessions of this issuer's people get, by the policy in force."""

@@ -18,7 +18,8 @@ from traitlets.config import LoggingConfigurable
 
 from af_hub.errors import ChoiceRefused, LoginRequired, PolicyError
 from af_hub.policy.decide import Rights, volumes_in_conflict
-from af_hub.policy.model import Cache, Policy
+from af_hub.policy.model import Policy
+from af_hub.policy.sites import Cache
 from af_hub.registry.patterns import describe_pattern
 from af_hub.session import fragments
 from af_hub.session.authorities import authority_files

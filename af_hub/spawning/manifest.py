@@ -8,7 +8,7 @@ from typing import Any
 from kubernetes_asyncio.client import V1Container, V1Pod, V1Toleration, V1Volume, V1VolumeMount
 from kubespawner.utils import get_k8s_model
 
-from af_hub.policy.model import Size
+from af_hub.policy.sessions import Size
 from af_hub.session.options import SessionOptions
 from af_hub.spawning.pod import PodUser, SessionPod, with_resources
 

@@ -9,15 +9,15 @@ import json
 import secrets
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from kubernetes_asyncio.client import ApiException, V1Pod
 
 from af_hub.errors import ImageRefused
 from af_hub.policy.decide import Rights
-from af_hub.policy.model import Policy, Size
+from af_hub.policy.model import Policy
 from af_hub.policy.refusals import image_refused
+from af_hub.policy.sessions import Size
 from af_hub.registry.proof import ImageProof
 from af_hub.registry.prover import Prover
 from af_hub.session.folders import safe_name
@@ -51,7 +51,6 @@ AGENT_SECONDS = 30
 class PreparedPod(PodSettings):
     """What the pod of this start will be."""
 
-    _provers: ClassVar[WeakKeyDictionary[Any, Prover]] = WeakKeyDictionary()
     _session: SessionPod | None = None
     _options: SessionOptions | None = None
     _user: PodUser = PodUser()
@@ -108,7 +107,7 @@ class PreparedPod(PodSettings):
                 Reason.FACILITY,
                 500,
             )
-        prover = self._provers.setdefault(self.authenticator, Prover(lambda: self.authenticator.policy))
+        prover: Prover = self.authenticator.prover
         try:
             return await prover.prove(options.image.container, platform_of(options.size), self.user.name)
         except ImageRefused as refusal:

@@ -9,6 +9,7 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from traitlets.config import Config
 from af_hub.errors import AFError, Unavailable
 from af_hub.policy.decide import Rights
 from af_hub.policy.model import Policy
+from af_hub.registry.prover import Prover
 from af_hub.spawning.choosing import ChoosingSpawner, SessionRefused
 from af_hub.spawning.difference import differences
 from af_hub.spawning.local import LocalAFSpawner
@@ -41,7 +43,7 @@ class Preview:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(eq=False)
+@dataclass
 class Person:
     """Whose session it would be: the part of the authenticator that a spawner asks."""
 
@@ -51,6 +53,11 @@ class Person:
     async def rights_of(self, _user: object) -> tuple[Rights, Policy]:
         """What this person may do."""
         return self.rights, self.policy
+
+    @cached_property
+    def prover(self) -> Prover:
+        """What is known of images, for this session alone."""
+        return Prover(lambda: self.policy)
 
 
 def read_config(path: Path | None) -> Config:

@@ -13,6 +13,7 @@ from af_hub.iam.claims import Claims
 from af_hub.policy.decide import Rights, decide
 from af_hub.policy.load import read_policy
 from af_hub.policy.model import Policy
+from af_hub.registry.prover import Prover
 from af_hub.spawner import AFSpawner
 
 POLICY = """
@@ -53,6 +54,7 @@ class KnownPerson:
 
     def __init__(self, policy: Policy, username: str, groups: tuple[str, ...]) -> None:
         self.policy, self.username, self.groups = policy, username, groups
+        self.prover = Prover(lambda: self.policy)
 
     async def rights_of(self, user: object) -> tuple[Rights, Policy]:
         claims = Claims("https://iam.af-hub.test/", "1", self.username, self.groups)
