@@ -10,18 +10,20 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 from kubernetes_asyncio.client import ApiException, V1Pod
+from traitlets import TraitError
 
 from af_hub.errors import AFError
 from af_hub.session.options import Reason
-from af_hub.spawning import progress, secret
+from af_hub.spawning import progress, secret, verbs
 from af_hub.spawning.agent import AGENT_SCOPES
+from af_hub.spawning.garbage import spare_what_is_loaded
 from af_hub.spawning.pod import NOTEBOOK
 from af_hub.spawning.progress import Step
-from af_hub.spawning.role import RoleSeen
 from af_hub.spawning.steady import NO_CONNECTION, comes_back
+from af_hub.spawning.watching import WatchingSpawner
 
 
-class AFSpawner(RoleSeen):
+class AFSpawner(WatchingSpawner):
     """Sessions as pods of Kubernetes, with the image's own user, without any right in the cluster.
 
     All that KubeSpawner can be told still holds, but for ``image``, ``profile_list``, ``uid``, ``gid``, the limits and guarantees: those
@@ -29,7 +31,51 @@ class AFSpawner(RoleSeen):
     """
 
     _ends: ClassVar[dict[tuple[str, str], str]] = {}
+    _roles_seen: ClassVar[set[str]] = set()
     _agent_token = 0
+
+    # --- what the hub may do ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def at_hub_start(cls, app: Any) -> None:
+        """Say in the log at once what no session could start with; :class:`~af_hub.authenticator.IAMAuthenticator` calls it."""
+        spare_what_is_loaded()
+        try:
+            if said := await cls(parent=app, _mock=True)._role_lacks():
+                app.log.critical("no session starts. %s", said)
+        except TraitError as error:
+            app.log.critical("no session starts. The hub's configuration cannot be: %s", error)
+        except (ApiException, *NO_CONNECTION) as error:
+            app.log.error(
+                "what the hub may do in the cluster cannot be seen now; it is looked at with the first session: %r",
+                error,
+            )
+
+    async def _see_role(self) -> None:
+        """Refuse while the hub's Role lacks something, before the first session of each namespace: what is started could not be ended.
+
+        Raises
+        ------
+        SessionRefused
+            With a sentence for the analyst; what is missing stands in the log.
+        """
+        if self.namespace in self._roles_seen:
+            return
+        try:
+            said = await self._role_lacks()
+        except (ApiException, *NO_CONNECTION) as error:
+            self._end(self._why(error, "ask what the hub may do"))
+        if said:
+            self.log.critical("no session starts. %s", said)
+            self._refuse(
+                "The hub lacks rights in the cluster, so no session starts now; tell the facility's administrators. The hub's log says which.",
+                Reason.FACILITY,
+                500,
+            )
+        self._roles_seen.add(self.namespace)
+
+    async def _role_lacks(self) -> str:
+        return await verbs.role_lacks(self.namespace, events=self.events_enabled, homes=self.storage_pvc_ensure)
 
     # --- start ------------------------------------------------------------------------------------------------------------
 
@@ -96,7 +142,7 @@ class AFSpawner(RoleSeen):
         SessionRefused
             When it cannot be made.
         """
-        manifest = self.secret(self.api_token, self._new_agent_token())
+        manifest = self.secret(self._pod_uid, self.api_token, self._new_agent_token())
         waits = (self.k8s_api_request_timeout, self.k8s_api_request_retry_timeout)
         try:
             await secret.make_secret(self.api, self.namespace, manifest, *waits)

@@ -145,9 +145,8 @@ async def preview(spawner: Any, choice: Mapping[str, str]) -> Preview:
 async def _of_pod(spawner: Any, choice: Mapping[str, str]) -> Preview:
     session = await spawner.prepare(choice)
     pod = spawner.api.api_client.sanitize_for_serialization(await spawner.get_pod_manifest())
-    secret = spawner.secret(SERVER_TOKEN, AGENT_TOKEN)
+    secret = spawner.secret("(the pod's)", SERVER_TOKEN, AGENT_TOKEN)
     folder = json.loads(secret["stringData"]["agent.json"])["folder"]
-    secret["metadata"]["ownerReferences"][0]["uid"] = "(the pod's)"
     objects = {"Pod": pod, "Secret": secret}
     if spawner.storage_pvc_ensure:
         claim = spawner.api.api_client.sanitize_for_serialization(spawner.get_pvc_manifest())

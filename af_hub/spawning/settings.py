@@ -15,8 +15,8 @@ from af_hub.spawning.pod import RESTRICTED, RESTRICTED_POD
 from af_hub.spawning.steady import SteadyKubeSpawner
 
 
-class PodSettings(ChoosingSpawner, SteadyKubeSpawner):
-    """The traits of :class:`~af_hub.spawner.AFSpawner`."""
+class PodSpawner(ChoosingSpawner, SteadyKubeSpawner):
+    """The settings of :class:`~af_hub.spawner.AFSpawner`."""
 
     agent_image = Unicode(
         help="""

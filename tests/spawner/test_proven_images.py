@@ -10,7 +10,7 @@ from pods import POLICY, manifest_of, spawner_of, use_cluster
 from af_hub.policy.load import read_policy
 from af_hub.policy.model import Policy
 from af_hub.session.options import SessionOptions
-from af_hub.spawning.prepared import platform_of
+from af_hub.spawning.preparing import platform_of
 from af_hub.testing.fake_registry import FakeRegistry
 from af_hub.testing.registry import make_image
 

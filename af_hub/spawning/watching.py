@@ -14,7 +14,7 @@ from kubernetes_asyncio.client import ApiException
 from af_hub.session.options import Reason
 from af_hub.spawning import progress
 from af_hub.spawning.answers import AWAY, read_answer
-from af_hub.spawning.prepared import PreparedPod
+from af_hub.spawning.preparing import PreparingSpawner
 from af_hub.spawning.progress import Ended, Step
 from af_hub.spawning.steady import comes_back
 from af_hub.spawning.waiting import comes_up
@@ -27,8 +27,11 @@ ADOPT_SECONDS = 60.0
 """For which a new hub waits for a session that the one before it had begun to start."""
 
 
-class WatchedPod(PreparedPod):
-    """What becomes of the pod."""
+class WatchingSpawner(PreparingSpawner):
+    """Sees what becomes of the pod."""
+
+    _pod_uid = ""
+    """Of the pod of this start; empty while there is none."""
 
     async def _until_it_runs(self, starting: Coroutine[Any, Any, str]) -> str:
         """Wait for KubeSpawner, or see it earlier; a pod that cannot come up is not waited for."""

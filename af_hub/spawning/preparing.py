@@ -38,7 +38,7 @@ from af_hub.spawning.pod import (
 )
 from af_hub.spawning.progress import Chosen, Step
 from af_hub.spawning.quota import read_quotas
-from af_hub.spawning.settings import PodSettings
+from af_hub.spawning.settings import PodSpawner
 from af_hub.spawning.steady import NO_CONNECTION
 
 FREE_SECONDS = 2.0
@@ -48,8 +48,8 @@ AGENT_SECONDS = 30
 """For which the agent may start, beside the wait for the first token."""
 
 
-class PreparedPod(PodSettings):
-    """What the pod of this start will be."""
+class PreparingSpawner(PodSpawner):
+    """Decides what the pod of this start will be."""
 
     _session: SessionPod | None = None
     _options: SessionOptions | None = None
@@ -58,7 +58,6 @@ class PreparedPod(PodSettings):
     _chosen = Chosen("")
     _remarks: tuple[str, ...] = ()
     _doing = Step(2, "Your choice is looked at.")
-    _pod_uid = ""
 
     async def _free(self) -> WhatIsFree:
         """What the namespace's quotas leave; nothing is said when they cannot be seen."""
@@ -173,14 +172,14 @@ class PreparedPod(PodSettings):
         assert self._session is not None and self._options is not None
         return lay_over(await super().get_pod_manifest(), self._session, self._options, self._user)
 
-    def secret(self, server_token: str, agent_token: str) -> dict[str, Any]:
-        """The session's Secret, with these hub tokens in it."""
+    def secret(self, pod_uid: str, server_token: str, agent_token: str) -> dict[str, Any]:
+        """The Secret of this pod, with these hub tokens in it."""
         assert self._session is not None and self._agent_config is not None
         hub_api_url = super().get_env()["JUPYTERHUB_API_URL"]
         config = {**self._agent_config, "hub_api_url": hub_api_url, "hub_token": agent_token}
         data = {HUB_TOKEN: server_token, CONFIG_FILE: json.dumps(config)}
         labels = self._build_common_labels({"component": self.component_label})
-        return secret_manifest(self._session.secret, self.pod_name, self._pod_uid, labels, data)
+        return secret_manifest(self._session.secret, self.pod_name, pod_uid, labels, data)
 
 
 def platform_of(size: Size) -> str:
