@@ -14,7 +14,8 @@ from af_hub.errors import PolicyError
 from af_hub.iam.claims import own_subject
 from af_hub.policy.accounts import may_be_account
 from af_hub.policy.decide import CondorRights, condor_rights, people_of, rules_in_force
-from af_hub.policy.model import Policy, Rule
+from af_hub.policy.model import Policy
+from af_hub.policy.rules import Rule
 
 
 @dataclass(frozen=True)

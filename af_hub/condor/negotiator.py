@@ -7,7 +7,8 @@ access point.
 
 from collections.abc import Iterator
 
-from af_hub.policy.model import AccountingGroup, Policy
+from af_hub.policy.model import Policy
+from af_hub.policy.rules import AccountingGroup
 
 HEAD = "# Made from `accounting_groups` of facility.yaml; an edit here is lost.\n"
 

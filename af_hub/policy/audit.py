@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from af_hub.iam.claims import Claims
 from af_hub.policy.decide import Rights, facility_groups
-from af_hub.policy.model import Override, Policy
+from af_hub.policy.model import Policy
+from af_hub.policy.rules import Override
 from af_hub.policy.units import describe_instant
 
 log = logging.getLogger("af_hub.audit")

@@ -11,8 +11,10 @@ from af_hub.errors import ImageRefused, PolicyError
 from af_hub.iam.scopes import holds, readable_paths
 from af_hub.policy.accounts import may_be_account
 from af_hub.policy.explain import NOT_IN_FORCE, count
+from af_hub.policy.issuers import CondorToken, StorageToken, Tokens
 from af_hub.policy.load import examine
-from af_hub.policy.model import CondorToken, Override, Policy, Rule, StorageToken, Tokens
+from af_hub.policy.model import Policy
+from af_hub.policy.rules import Override, Rule
 from af_hub.policy.signed import strangers
 from af_hub.policy.text import Mistake, Place
 from af_hub.registry.patterns import opens_all_of_anybody, registry_of

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from af_hub.iam.claims import USERNAME, Claims
 from af_hub.policy.accounts import may_be_account
 from af_hub.policy.index import begins
-from af_hub.policy.model import Limits, Override, Policy, Rule
+from af_hub.policy.model import Policy
 from af_hub.policy.refusals import no_login, unknown_issuer
+from af_hub.policy.rules import Limits, Override, Rule
 
 
 @dataclass(frozen=True)

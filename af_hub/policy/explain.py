@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from af_hub.iam.claims import Claims
 from af_hub.policy.decide import Rights, facility_groups, left_out, volumes_in_conflict
 from af_hub.policy.index import begins
-from af_hub.policy.model import Override, Policy
+from af_hub.policy.model import Policy
+from af_hub.policy.rules import Override
 from af_hub.policy.units import describe_bytes, describe_seconds
 from af_hub.policy.units import describe_instant as instant
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from af_hub.policy.model import Issuer, Policy, Rule
+    from af_hub.policy.issuers import Issuer
+    from af_hub.policy.model import Policy
+    from af_hub.policy.rules import Rule
 
 NAMED = 5
 """How many groups a refusal names."""

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 
 from af_hub.policy.decide import Rights
-from af_hub.policy.model import Condor, Policy
+from af_hub.policy.model import Policy
+from af_hub.policy.rules import Condor
 
 
 def token_pools(policy: Policy, rights: Rights, username: str) -> tuple[str, ...]:

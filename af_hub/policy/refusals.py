@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from af_hub.iam.claims import Claims
 from af_hub.policy.index import NAMED
-from af_hub.policy.model import Override, Policy, Rule
+from af_hub.policy.model import Policy
+from af_hub.policy.rules import Override, Rule
 from af_hub.policy.units import describe_instant as instant
 
 

@@ -7,7 +7,8 @@ signs for people of another issuer would reach into it.
 from collections.abc import Iterator
 
 from af_hub.iam.scopes import holds, readable_paths
-from af_hub.policy.model import Issuer, Policy
+from af_hub.policy.issuers import Issuer
+from af_hub.policy.model import Policy
 
 
 def signed_paths(policy: Policy) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from af_hub.policy.model import PATTERNS, Policy
+from af_hub.policy.forms import PATTERNS
+from af_hub.policy.model import Policy
 from af_hub.policy.text import Mistake, Place
 from af_hub.policy.units import describe_seconds
 

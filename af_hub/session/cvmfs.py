@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from af_hub.session.fragments import SessionFragment
 
 if TYPE_CHECKING:  # the session agent reads states from here, and has no pydantic
-    from af_hub.policy.model import CVMFS
+    from af_hub.policy.sessions import CVMFS
 
 FOLDER = "/cvmfs"
 REPOSITORIES = "AF_CVMFS_REPOSITORIES"

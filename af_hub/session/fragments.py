@@ -14,7 +14,7 @@ from af_hub.errors import FragmentConflict
 from af_hub.forwarder.dask_settings import CLIENT, as_environment
 
 if TYPE_CHECKING:  # the session agent reads names from here, and has no pydantic
-    from af_hub.policy.model import Pool
+    from af_hub.policy.sites import Pool
 
 TOKEN_FILE = "token"  # noqa: S105
 POOL_TOKEN_FILE = "pool-token"  # noqa: S105

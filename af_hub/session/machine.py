@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from af_hub.policy.model import Size
+from af_hub.policy.sessions import Size
 from af_hub.policy.units import describe_bytes
 
 

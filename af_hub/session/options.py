@@ -11,8 +11,9 @@ from enum import StrEnum
 
 from af_hub.errors import ChoiceRefused, ImageRefused
 from af_hub.policy.decide import Rights
-from af_hub.policy.model import Image, Policy, Size
+from af_hub.policy.model import Policy
 from af_hub.policy.refusals import image_refused, link, not_given
+from af_hub.policy.sessions import Image, Size
 from af_hub.registry.patterns import describe_pattern, is_open
 from af_hub.registry.reasons import ImageReason
 from af_hub.registry.reference import read_reference

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from af_hub.session.fragments import SessionFragment
 
 if TYPE_CHECKING:
-    from af_hub.policy.model import Volume
+    from af_hub.policy.sessions import Volume
 
 SCRATCH = "AF_SCRATCH"
 """The folder of the first scratch volume, in sessions that have one."""

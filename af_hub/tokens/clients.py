@@ -7,7 +7,8 @@ from af_hub.errors import Refused, Unavailable
 from af_hub.files import stamp
 from af_hub.iam.discovery import Discovery
 from af_hub.iam.endpoint import IAMClient
-from af_hub.policy.model import Issuer, Policy
+from af_hub.policy.issuers import Issuer
+from af_hub.policy.model import Policy
 
 
 class IAMClients(Mapping[str, IAMClient]):

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from af_hub.errors import AFError, ClaimsError, IAMRefused, LoginRequired, Unavailable
 from af_hub.iam.claims import Claims, read_claims
 from af_hub.iam.endpoint import IAMClient, TokenAnswer
-from af_hub.policy.model import Way
+from af_hub.policy.issuers import Way
 from af_hub.tokens import metrics
 from af_hub.tokens.asking import Asking
 from af_hub.tokens.flight import Flight, Threads, within

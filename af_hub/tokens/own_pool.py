@@ -18,7 +18,8 @@ from tornado import web
 
 from af_hub.errors import Refused, Unavailable
 from af_hub.policy.decide import Rights
-from af_hub.policy.model import Policy, Pool
+from af_hub.policy.model import Policy
+from af_hub.policy.sites import Pool
 from af_hub.tokens.endpoint import AFHandler, describe_token, errors_as_http
 from af_hub.tokens.lifetime import AccessToken
 

@@ -6,7 +6,7 @@ shown to the IAM, which gives another. By the *hub*: it signs one itself (:mod:`
 
 from dataclasses import dataclass
 
-from af_hub.policy.model import CondorToken, SessionToken, StorageToken, Tokens, Way
+from af_hub.policy.issuers import CondorToken, SessionToken, StorageToken, Tokens, Way
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from traitlets import HasTraits
 
-from af_hub.policy.model import PATTERNS
+from af_hub.policy.forms import PATTERNS
 from af_hub.policy.refusals import Page
 from af_hub.policy.units import describe_seconds, read_bytes, read_instant, read_quota, read_seconds
 from af_hub.policy.words import keys_of

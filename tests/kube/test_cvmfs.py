@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from af_hub.policy.model import CVMFS
+from af_hub.policy.sessions import CVMFS
 from af_hub.session.cvmfs import cvmfs_fragment
 from af_hub.testing.cvmfs import Repository, why_not
 from af_hub.testing.kube_cluster import CommandFailed

@@ -43,7 +43,7 @@ NO_SECRETS = {
     "af_hub.forwarder.login.ForwarderAddress.host_key",
     "af_hub.iam.device.DeviceStart.user_code",
     "af_hub.iam.discovery.Metadata.token_endpoint",
-    "af_hub.policy.model.Issuer.client_secret_file",
+    "af_hub.policy.issuers.Issuer.client_secret_file",
     "af_hub.session.controller.Credentials.host_key",
     "af_hub.session.signpost.Signpost.token_file",
     "af_hub.signin.IAMLoginHandler._verifier",  # no record, and has no text

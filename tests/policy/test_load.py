@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from af_hub.errors import PolicyError
 from af_hub.policy.load import PolicyFile, load_policy, read_policy
-from af_hub.policy.model import Condor, Policy, Rule
+from af_hub.policy.model import Policy
+from af_hub.policy.rules import Condor, Rule
 from af_hub.policy.watch import OVERRIDES, RIGHT, keep_current
 
 SHIPPED = Path(__file__).parents[2] / "hub_config" / "facility.yaml"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from af_hub.policy.model import CVMFS
+from af_hub.policy.sessions import CVMFS
 from af_hub.session.cvmfs import (
     WORDS,
     Repository,

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import pytest
 
 from af_hub.errors import FragmentConflict
-from af_hub.policy.model import Pool
+from af_hub.policy.sites import Pool
 from af_hub.session.fragments import (
     SessionFragment,
     condor_fragment,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from af_hub.policy.model import Size
+from af_hub.policy.sessions import Size
 from af_hub.session.machine import Free, describe_size, free_now, read_free
 
 MEMINFO = "MemTotal:       24576000 kB\nMemFree:  1 kB\nMemAvailable:    5242880 kB\nHugePages_Total:       0\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from af_hub.policy.model import Volume
+from af_hub.policy.sessions import Volume
 from af_hub.session.fragments import merge
 from af_hub.session.volumes import quantity, volumes_fragment
 

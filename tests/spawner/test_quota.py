@@ -2,7 +2,7 @@
 
 import pytest
 
-from af_hub.policy.model import Size
+from af_hub.policy.sessions import Size
 from af_hub.spawning.quota import read_quantity, read_quotas
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from af_hub.errors import Refused, Unavailable
-from af_hub.policy.model import Issuer, Policy
+from af_hub.policy.issuers import Issuer
+from af_hub.policy.model import Policy
 from af_hub.tokens.clients import IAMClients
 
 CMS, ICSC = "https://cms.test/", "https://icsc.test"
