@@ -29,7 +29,7 @@ help:            ## this list
 .venv/stamp: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there); AF Hub needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -m af_hub.demo.machine $(WANTED) $(MORE_WANTED)
+	@$(PYTHON) -m af_hub.demo.machine $(WANTED)
 	@echo "Making .venv from requirements.lock (about two minutes the first time) ..."
 	@$(PYTHON) -m af_hub.demo.environment .venv requirements.lock
 	@touch $@
@@ -49,8 +49,10 @@ demo: setup          ## the whole facility on this machine; Ctrl-C ends it
 demo-check: setup    ## the way of a user through the demo, hop by hop, without a person
 	@$(AS_USER) $(BIN)/af-hub demo-check --with-parent $(CHECK_ARGS)
 
-demo-kube: MORE_WANTED := --kube
-demo-kube: setup     ## the demo with sessions as pods of a real Kubernetes; needs root and Go
+demo-kube: WANTED := --daemons --kube
+demo-kube: .venv/installed   ## the demo with sessions as pods of a real Kubernetes; needs root, and once Go and about ten minutes
+	@$(BIN)/python -m af_hub.demo.machine --kube
+	@$(AS_USER) $(BIN)/af-hub demo-setup
 	@$(BIN)/af-hub demo-kube --with-parent
 
 setup-for-tests: .venv/installed

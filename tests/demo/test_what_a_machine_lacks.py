@@ -13,6 +13,7 @@ from af_hub.demo import machine
 from af_hub.demo.machine import Wishes, lacks, space
 from af_hub.testing.debian import MARKER
 from af_hub.testing.kube_build import why_no_go
+from af_hub.testing.network import AS_USER
 from af_hub.testing.require import unavailable
 
 CHECKOUT = Path(__file__).parents[2]
@@ -68,6 +69,17 @@ def test_a_go_that_is_too_old_is_told_with_its_version(monkeypatch, tmp_path):
     old.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert why_no_go().startswith("go is 1.19; Go 1.24 or newer is wanted; ")
+
+
+@pytest.mark.slow
+def test_demo_kube_without_root(tmp_path):
+    argv = [sys.executable, "-m", "af_hub.cli", "demo-kube", "--port", "0", "--folder", str(tmp_path / "d")]
+    done = subprocess.run([*AS_USER, *argv], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: make demo-kube cannot run here: a real Kubernetes needs root: its nodes make network interfaces, mounts and containers\n"
+    )
+    assert not (tmp_path / "d").exists()
 
 
 def test_nothing_is_asked_of_a_machine_that_has_everything(tmp_path):
