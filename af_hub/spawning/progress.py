@@ -257,15 +257,23 @@ def where_it_is(pod: Pod | None, events: Sequence[Event], now: float, chosen: Ch
     agent, server = _container(pod, AGENT), _container(pod, NOTEBOOK)
     if pulled := _pulling(pod, events, now, chosen):
         return pulled
-    if "running" not in _state(agent) and (storage := _storage(events)):
-        return Step(25, storage)
-    if "running" not in _state(agent):
-        return Step(25, "The node gets your session ready.")
+    if not _agent_runs(agent, events):
+        return Step(25, _storage(events) or "The node gets your session ready.")
     if not agent.get("started"):
         return Step(60, "The session agent starts, and gets your token.")
     if "running" not in _state(server):
         return Step(75, "Your server's container is being made.")
     return Step(85, "Your server starts.")
+
+
+def _agent_runs(agent: Mapping[str, Any], events: Sequence[Event]) -> bool:
+    """Whether the agent's container runs.
+
+    Kubernetes 1.34: while its ``postStart`` runs, which waits for the agent, the kubelet says nothing new of the pod; only an event tells.
+    """
+    return "running" in _state(agent) or any(
+        one.get("reason") == "Started" and f"{{{AGENT}}}" in _place(one) for one in events
+    )
 
 
 def _unscheduled(pod: Pod) -> str:

@@ -170,6 +170,20 @@ def test_the_scheduler_in_words(message: str, words: str) -> None:
         pytest.param(
             pod(WAITS, agent=container("agent", running={})), [], 60, "session agent starts", id="agent starts"
         ),
+        pytest.param(
+            pod(WAITS, agent=PREPARING),
+            [
+                event("FailedMount", 'secret "x" not found'),
+                event("Created", place=AGENT),
+                event("Started", place=AGENT),
+            ],
+            60,
+            "gets your token",
+            id="agent starts, while the kubelet waits for it",
+        ),
+        pytest.param(
+            pod(WAITS, agent=UP), [event("Started", place=AGENT)], 75, "container is being made", id="agent serves"
+        ),
         pytest.param(pod(WAITS, agent=UP), [], 75, "container is being made", id="container"),
         pytest.param(pod(container("notebook", running={}), agent=UP), [], 85, "server starts", id="server"),
     ],
