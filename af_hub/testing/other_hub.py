@@ -18,6 +18,14 @@ from af_hub.testing.hub import CALLBACK, HubPlan, RealHub
 from af_hub.testing.iam import DemoIAM
 from af_hub.testing.process import Daemon
 
+PLAIN_LOGIN = """
+c.JupyterHub.authenticator_class = "generic-oauth"
+c.GenericOAuthenticator.scope = ["openid", "profile"]
+c.GenericOAuthenticator.username_claim = "preferred_username"
+c.GenericOAuthenticator.allow_all = True
+"""
+"""For a configuration of a test's own: everybody whom the demo IAM knows, by JupyterHub's usual means."""
+
 OWN = """
 load_subconfig({config!r})
 c.JupyterHub.bind_url = {url!r}

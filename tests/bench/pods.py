@@ -27,7 +27,7 @@ from af_hub.testing.iam import DemoIAM, in_thread
 from af_hub.testing.iam_oauth import read_users
 from af_hub.testing.kube_cluster import KubeCluster
 from af_hub.testing.kube_node import GATEWAY
-from af_hub.testing.other_hub import OtherHub
+from af_hub.testing.other_hub import PLAIN_LOGIN, OtherHub
 from af_hub.testing.places import USERS
 from tests.bench import machine, stamps
 from tests.bench.facility import CHECKOUT, IMAGE, USER
@@ -48,10 +48,6 @@ SERVER = {
 HUB = {"the hub calls it ready": f"User {USER} took"}
 MORE = "c.JupyterHub.cleanup_servers = True\n"
 PLAIN = """
-c.JupyterHub.authenticator_class = "generic-oauth"
-c.GenericOAuthenticator.scope = ["openid", "profile"]
-c.GenericOAuthenticator.username_claim = "preferred_username"
-c.GenericOAuthenticator.allow_all = True
 c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
 c.KubeSpawner.namespace = {namespace!r}
 c.KubeSpawner.image = {image!r}
@@ -146,7 +142,7 @@ def plain_hub(folder: Path, pods: PodSessions, iam: DemoIAM, image: str) -> Othe
     config = folder / "plain_config" / "jupyterhub_config.py"
     config.parent.mkdir()
     told = {"namespace": NAMESPACE, "image": image, "cores": GUARANTEED_SHARE, "user": USER}
-    config.write_text(PLAIN.format(**told, storage_class=HOME_CLASS, size=HOME_SIZE))
+    config.write_text(PLAIN_LOGIN + PLAIN.format(**told, storage_class=HOME_CLASS, size=HOME_SIZE))
     return OtherHub(folder / "plain", iam, config, {"KUBECONFIG": str(pods.kubeconfig)}, address=GATEWAY)
 
 

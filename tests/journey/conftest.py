@@ -3,41 +3,24 @@
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import httpx
 import pytest
 
 from af_hub.demo.check import spawn, stop_session
 from af_hub.errors import Unavailable
-from af_hub.testing.browser import hub_token, sign_in
+from af_hub.testing.browser import hub_token
 from af_hub.testing.process import Daemon
 from af_hub.testing.require import unavailable
+from tests.running import RunningFacility
 
 
 @dataclass
-class Place:
-    """A running demo: where everything is, and people who use it."""
+class Place(RunningFacility):
+    """A running demo."""
 
-    facts: dict[str, Any]
     pid: int = 0
-    browsers: dict[str, httpx.Client] = field(default_factory=dict)
-
-    @property
-    def url(self) -> str:
-        return self.facts["url"]
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.facts["folder"])
-
-    def browser(self, username: str) -> httpx.Client:
-        """The browser in which this user is logged in, always the same one."""
-        if username not in self.browsers:
-            self.browsers[username] = sign_in(self.url, username)
-        return self.browsers[username]
 
     def token(self, username: str) -> str:
         """A new hub token with all rights of this user."""
@@ -62,8 +45,7 @@ def place(tmp_path_factory) -> Iterator[Place]:
             unavailable(f"the demo cannot run here: {reason}")
         running = Place(facts, demo.process.pid)
         yield running
-        for browser in running.browsers.values():
-            browser.close()
+        running.close_browsers()
     finally:
         demo.stop(grace=40)
 

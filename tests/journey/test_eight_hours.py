@@ -79,7 +79,7 @@ FINISH = """
 @pytest.fixture
 def facts(tmp_path):
     """A facility whose tokens live an hour of its own."""
-    argv = [sys.executable, str(Path(__file__).with_name("facility_with.py")), str(tmp_path / "d")]
+    argv = [sys.executable, str(Path(__file__).parents[1] / "facility_with.py"), str(tmp_path / "d")]
     options = json.dumps({"token_seconds": HOUR})
     facility = Daemon("facility", [*argv, options, "{ready_fd}"], tmp_path / "facility.log")
     try:

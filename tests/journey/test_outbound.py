@@ -78,7 +78,7 @@ def world(tmp_path_factory):
             network = stack.enter_context(Network(folder, SITES))
             centre = network.enter(CENTRE)
             options = {"address": CENTRE_ADDRESS, "hostname": CENTRE, "sites": {}, "cache_clients": f"*.{DOMAIN}"}
-            program = [sys.executable, str(HERE / "facility_with.py")]
+            program = [sys.executable, str(HERE.parent / "facility_with.py")]
             argv = [*centre, *program, str(folder / "d"), json.dumps(options)]
             facility = stack.enter_context(Daemon("facility", [*argv, "{ready_fd}"], folder / "facility.log"))
             facts = facility.ready(START_SECONDS)

@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from kube_pods import pod
+from ordinary_pods import pod
 
 from af_hub.ready import say_ready
 from af_hub.testing.kube_cluster import KubeCluster

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kube_pods import pod
-from people_in_pods import in_pods  # noqa: F401 (a fixture)
-from people_of_a_hub import analyst, pod_hub  # noqa: F401 (fixtures)
+from facility_in_pods import in_pods  # noqa: F401 (a fixture)
+from hub_alone import analyst, pod_hub  # noqa: F401 (fixtures)
+from ordinary_pods import pod
 
 from af_hub.testing.kube_cluster import KubeCluster
 

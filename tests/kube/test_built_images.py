@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from kube_pods import NOTHING_MORE, ORDINARY, pod
+from ordinary_pods import NOTHING_MORE, ORDINARY, pod
 
 from af_hub.policy.load import read_policy
 from af_hub.registry.prover import Prover

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from kube_pods import pod
+from ordinary_pods import pod
 
 from af_hub.testing.kube_build import KUBERNETES
 from af_hub.testing.kube_cluster import CommandFailed

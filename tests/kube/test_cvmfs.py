@@ -17,7 +17,7 @@ from af_hub.testing.cvmfs import Repository, why_not
 from af_hub.testing.kube_cluster import CommandFailed
 from af_hub.testing.process import comes_true
 from af_hub.testing.require import unavailable
-from tests.kube.plain_sessions import PlainSession, folder_volume, plain_session
+from tests.kube.sessions_without_hub import PlainSession, folder_volume, plain_session
 
 pytestmark = [pytest.mark.kube, pytest.mark.more, pytest.mark.timeout(300)]
 

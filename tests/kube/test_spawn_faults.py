@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from people_of_a_hub import NAMESPACE, Analyst
+from hub_alone import NAMESPACE, Analyst
 
 from af_hub.testing.hub import CONFIG
 from af_hub.testing.kube_cluster import KubeCluster

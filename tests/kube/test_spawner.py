@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from people_of_a_hub import NAMESPACE, Analyst
+from hub_alone import NAMESPACE, Analyst
 
 from af_hub.testing.kube_cluster import KubeCluster
 from af_hub.testing.process import comes_true

@@ -17,7 +17,7 @@ from af_hub.policy.decide import decide
 from af_hub.policy.load import read_policy
 from af_hub.session.volumes import volumes_fragment
 from af_hub.testing.process import comes_true
-from tests.kube.plain_sessions import PlainSession, folder_volume, plain_session
+from tests.kube.sessions_without_hub import PlainSession, folder_volume, plain_session
 
 pytestmark = [pytest.mark.kube, pytest.mark.more, pytest.mark.timeout(300)]
 

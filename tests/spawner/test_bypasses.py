@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from pod_hubs import GOOD, LAB, Person, Request, our_hub, plain_hub, running
+from two_hubs import GOOD, LAB, Person, Request, our_hub, plain_hub, running
 
 from af_hub.client.hub import Hub
 from af_hub.testing.iam import DemoIAM

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pod_hubs import GOOD, LAB, USER, Person, our_hub, running
+from two_hubs import GOOD, LAB, USER, Person, our_hub, running
 
 from af_hub.testing import chromium
 from af_hub.testing.iam import DemoIAM

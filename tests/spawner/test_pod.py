@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jupyterhub.spawner import SpawnException
 from kubernetes_asyncio.client import V1Pod
-from pods import KnownPerson, manifest_of, policy_with, spawner_of, use_cluster
+from spawners import KnownPerson, manifest_of, policy_with, spawner_of, use_cluster
 from traitlets import TraitError
 
 from af_hub.session.folders import safe_name

@@ -11,7 +11,7 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
-from pods import POLICY, manifest_of, spawner_of, use_cluster
+from spawners import POLICY, manifest_of, spawner_of, use_cluster
 
 from af_hub.cli import main
 from af_hub.errors import Unavailable

@@ -8,17 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from af_hub.session.options import Reason
-from af_hub.spawning.progress import (
-    Chosen,
-    event_time,
-    exit_status,
-    is_over,
-    of_pod,
-    server_is_up,
-    where_it_is,
-    why_no_node,
-    why_not,
-)
+from af_hub.spawning.failures import why_not
+from af_hub.spawning.podstate import event_time, exit_status, is_over, of_pod, server_is_up
+from af_hub.spawning.progress import where_it_is
+from af_hub.spawning.sentences import Chosen
+from af_hub.spawning.told import why_no_node
 
 CHOSEN = Chosen("Python analysis", image_bytes=1288490188, memory=2 * 2**30)
 NOW = event_time({"lastTimestamp": "2026-11-21T12:00:47Z"})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from jupyterhub.spawner import SpawnException
-from pods import POLICY, manifest_of, spawner_of, use_cluster
+from spawners import POLICY, manifest_of, spawner_of, use_cluster
 
 from af_hub.policy.load import read_policy
 from af_hub.policy.model import Policy

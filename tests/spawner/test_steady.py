@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 from kubernetes_asyncio.client import ApiException
-from pods import spawner_of, use_cluster
+from spawners import spawner_of, use_cluster
 
 from af_hub.serving import has_given_up
 from af_hub.spawning.steady import comes_back

@@ -19,7 +19,7 @@ from af_hub.testing.fake_kube import FakeKube
 from af_hub.testing.fake_registry import FakeRegistry
 from af_hub.testing.hub import FACILITY, RealHub
 from af_hub.testing.iam import DemoIAM, in_thread
-from af_hub.testing.other_hub import OtherHub
+from af_hub.testing.other_hub import PLAIN_LOGIN, OtherHub
 from af_hub.testing.process import comes_true
 from af_hub.testing.registry import make_image
 from af_hub.testing.require import unavailable
@@ -36,10 +36,6 @@ PLAIN = """
 import json
 from pathlib import Path
 
-c.JupyterHub.authenticator_class = "generic-oauth"
-c.GenericOAuthenticator.scope = ["openid", "profile"]
-c.GenericOAuthenticator.username_claim = "preferred_username"
-c.GenericOAuthenticator.allow_all = True
 c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
 c.KubeSpawner.namespace = "sessions"
 c.KubeSpawner.port = {port}
@@ -124,7 +120,7 @@ def plain_hub(iam: DemoIAM, folder: Path) -> Iterator[Person]:
         kube = stack.enter_context(in_thread(FakeKube()))
         config = folder / "config" / "jupyterhub_config.py"
         config.parent.mkdir()
-        config.write_text(PLAIN.format(port=kube.server_port, choice=str(choice), listed=LISTED))
+        config.write_text(PLAIN_LOGIN + PLAIN.format(port=kube.server_port, choice=str(choice), listed=LISTED))
         hub = start(stack, OtherHub(folder / "h", iam, config, {"KUBECONFIG": str(kube.kubeconfig(folder))}))
         yield Person(hub, kube, allow=allow)
 
