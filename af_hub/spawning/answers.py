@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from af_hub.session.options import Reason
-from af_hub.spawning.progress import Ended, plain
+from af_hub.spawning.sentences import Ended, plain
 
 TELL = "tell the facility's administrators"
 AWAY = Ended(

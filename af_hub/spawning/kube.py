@@ -14,11 +14,13 @@ from traitlets import TraitError
 
 from af_hub.errors import AFError
 from af_hub.session.options import Reason
-from af_hub.spawning import progress, secret, verbs
+from af_hub.spawning import secret, verbs
 from af_hub.spawning.agent import AGENT_SCOPES
+from af_hub.spawning.failures import why_not
 from af_hub.spawning.garbage import spare_what_is_loaded
 from af_hub.spawning.pod import NOTEBOOK
-from af_hub.spawning.progress import Step
+from af_hub.spawning.podstate import exit_status, is_over
+from af_hub.spawning.sentences import TAKEN, Step
 from af_hub.spawning.steady import NO_CONNECTION, comes_back
 from af_hub.spawning.watching import WatchingSpawner
 
@@ -187,14 +189,14 @@ class AFSpawner(WatchingSpawner):
         if pod is None and self._stop_pending:
             # A start that failed is being swept up. Told that it is over, JupyterHub 6.1.1 asks for the reason a moment too early, and answers 500.
             return None
-        if pod is not None and progress.is_over(pod):
-            ended = progress.why_not(pod, (), self._chosen)
+        if pod is not None and is_over(pod):
+            ended = why_not(pod, (), self._chosen)
             self._note_end(ended.sentence if ended else "Your session has ended.")
             await self.stop(now=True)
-            return progress.exit_status(pod)
+            return exit_status(pod)
         status: int | None = await super().poll()
         if status is not None and pod is None and self._pod_uid:
-            self._note_end(progress.TAKEN.sentence)
+            self._note_end(TAKEN.sentence)
         return status
 
     def _note_end(self, sentence: str) -> None:

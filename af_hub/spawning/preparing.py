@@ -36,8 +36,8 @@ from af_hub.spawning.pod import (
     secret_manifest,
     user_of,
 )
-from af_hub.spawning.progress import Chosen, Step
 from af_hub.spawning.quota import read_quotas
+from af_hub.spawning.sentences import Chosen, Step
 from af_hub.spawning.settings import PodSpawner
 from af_hub.spawning.steady import NO_CONNECTION
 

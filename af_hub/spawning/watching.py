@@ -1,7 +1,7 @@
 """The pod of a start as the watch shows it: until the person's server answers, or clearly will not; in a sentence at any moment.
 
-Promises: what can only fail ends at once, and says why. What a pod's state means is decided by :mod:`af_hub.spawning.progress`, what the API's
-answers mean by :mod:`af_hub.spawning.answers`.
+Promises: what can only fail ends at once, and says why. What a pod's state means is decided by :mod:`af_hub.spawning.progress` and
+:mod:`af_hub.spawning.failures`, what the API's answers mean by :mod:`af_hub.spawning.answers`.
 """
 
 import asyncio
@@ -12,10 +12,12 @@ from typing import Any, NoReturn
 from kubernetes_asyncio.client import ApiException
 
 from af_hub.session.options import Reason
-from af_hub.spawning import progress
 from af_hub.spawning.answers import AWAY, read_answer
+from af_hub.spawning.failures import why_not
+from af_hub.spawning.podstate import Event, is_over, of_pod, server_is_up
 from af_hub.spawning.preparing import PreparingSpawner
-from af_hub.spawning.progress import Ended, Step
+from af_hub.spawning.progress import where_it_is
+from af_hub.spawning.sentences import Ended, Step
 from af_hub.spawning.steady import comes_back
 from af_hub.spawning.waiting import comes_up
 
@@ -40,9 +42,9 @@ class WatchingSpawner(PreparingSpawner):
             while not task.done():
                 await asyncio.wait({task}, timeout=LOOK_SECONDS)
                 pod = self._own_pod()
-                if ended := progress.why_not(pod, self._own_events(), self._chosen):
+                if ended := why_not(pod, self._own_events(), self._chosen):
                     self._end(ended)
-                if progress.server_is_up(pod):
+                if server_is_up(pod):
                     return str(self._get_pod_url(pod))
             return task.result()
         finally:
@@ -55,7 +57,7 @@ class WatchingSpawner(PreparingSpawner):
         try:
             while not answering.done():
                 await asyncio.wait({answering}, timeout=LOOK_SECONDS)
-                if ended := progress.why_not(self._own_pod(), self._own_events(), self._chosen):
+                if ended := why_not(self._own_pod(), self._own_events(), self._chosen):
                     self._end(ended)
         finally:
             answering.cancel()
@@ -70,15 +72,15 @@ class WatchingSpawner(PreparingSpawner):
         pods: dict[str, Any] = self.pod_reflector.pods if self.pod_reflector else {}
         return pods.get(f"{self.namespace}/{self.pod_name}")
 
-    def _own_events(self) -> list[progress.Event]:
+    def _own_events(self) -> list[Event]:
         reflector = self.event_reflector
-        return progress.of_pod(list(reflector.resources.values()), self._pod_uid) if reflector and self._pod_uid else []
+        return of_pod(list(reflector.resources.values()), self._pod_uid) if reflector and self._pod_uid else []
 
     def _step(self) -> Step:
         """What the session does now."""
         if not self._pod_uid:
             return self._doing
-        return progress.where_it_is(self._own_pod(), self._own_events(), time.time(), self._chosen)
+        return where_it_is(self._own_pod(), self._own_events(), time.time(), self._chosen)
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """What the session does while it starts, each time it is something new; for the page on which somebody waits."""
@@ -96,8 +98,8 @@ class WatchingSpawner(PreparingSpawner):
     async def _adopt(self) -> None:
         """Wait for a session that was starting when the hub before this one ended; one that does not come up is removed."""
         until = time.monotonic() + ADOPT_SECONDS
-        while (pod := self._seen_pod()) is not None and not progress.server_is_up(pod) and not progress.is_over(pod):
-            if time.monotonic() > until or progress.why_not(pod, self._own_events(), self._chosen):
+        while (pod := self._seen_pod()) is not None and not server_is_up(pod) and not is_over(pod):
+            if time.monotonic() > until or why_not(pod, self._own_events(), self._chosen):
                 await self.stop(now=True)
                 return
             await asyncio.sleep(LOOK_SECONDS)
