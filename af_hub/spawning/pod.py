@@ -70,7 +70,7 @@ def literal(value: str) -> str:
     return value.replace("$", "$$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionPod:
     """One session's part of a pod.
 
@@ -175,10 +175,10 @@ class SessionPod:
 
 
 def secret_manifest(
-    name: str, pod: str, uid: str, labels: Mapping[str, str], data: Mapping[str, str]
+    *, name: str, pod_name: str, pod_uid: str, labels: Mapping[str, str], data: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The Secret ``name`` of a session; Kubernetes removes it with its pod (``pod``, ``uid``)."""
-    owner = {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}
+    """The Secret ``name`` of a session; Kubernetes removes it with its pod."""
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": pod_name, "uid": pod_uid}
     return {
         "apiVersion": "v1",
         "kind": "Secret",

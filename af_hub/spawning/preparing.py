@@ -127,16 +127,16 @@ class PreparingSpawner(PodSpawner):
         fragment = self.describe(options, rights, policy, FOLDER)
         home = f"/home/{safe_name(self.user.name)}"
         session = SessionPod(
-            fragment,
-            f"{self.pod_name}-{secrets.token_hex(3)}",
-            home,
-            self._expand_all(self.home_volume) or {"persistentVolumeClaim": {"claimName": self.pvc_name}},
-            self.agent_image,
-            self.agent_resources,
-            self._expand_all(self.home_sub_path),
-            self.image_pull_policy or "IfNotPresent",
-            round(self.first_token_timeout) + AGENT_SECONDS,
-            bool(self.welcome),
+            fragment=fragment,
+            secret=f"{self.pod_name}-{secrets.token_hex(3)}",
+            home=home,
+            home_volume=self._expand_all(self.home_volume) or {"persistentVolumeClaim": {"claimName": self.pvc_name}},
+            home_sub_path=self._expand_all(self.home_sub_path),
+            agent_image=self.agent_image,
+            agent_resources=self.agent_resources,
+            pull_policy=self.image_pull_policy or "IfNotPresent",
+            start_seconds=round(self.first_token_timeout) + AGENT_SECONDS,
+            fills_home=bool(self.welcome),
         )
         config = {
             **self._tell_agent(fragment, FOLDER, rights, policy),
@@ -172,14 +172,16 @@ class PreparingSpawner(PodSpawner):
         assert self._session is not None and self._options is not None
         return lay_over(await super().get_pod_manifest(), self._session, self._options, self._user)
 
-    def secret(self, pod_uid: str, server_token: str, agent_token: str) -> dict[str, Any]:
+    def secret(self, *, pod_uid: str, server_token: str, agent_token: str) -> dict[str, Any]:
         """The Secret of this pod, with these hub tokens in it."""
         assert self._session is not None and self._agent_config is not None
         hub_api_url = super().get_env()["JUPYTERHUB_API_URL"]
         config = {**self._agent_config, "hub_api_url": hub_api_url, "hub_token": agent_token}
         data = {HUB_TOKEN: server_token, CONFIG_FILE: json.dumps(config)}
         labels = self._build_common_labels({"component": self.component_label})
-        return secret_manifest(self._session.secret, self.pod_name, pod_uid, labels, data)
+        return secret_manifest(
+            name=self._session.secret, pod_name=self.pod_name, pod_uid=pod_uid, labels=labels, data=data
+        )
 
 
 def platform_of(size: Size) -> str:

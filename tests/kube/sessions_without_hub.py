@@ -57,7 +57,14 @@ def secret_of(name: str, fragment: SessionFragment, repositories: list[str]) -> 
 def pod_of(name: str, fragment: SessionFragment, image: str, home: dict[str, Any]) -> dict[str, Any]:
     """The pod ``name``; ``home`` is the source of its home's volume."""
     resources = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
-    session = SessionPod(fragment, name, f"/home/{name}", home, image, resources)
+    session = SessionPod(
+        fragment=fragment,
+        secret=name,
+        home=f"/home/{name}",
+        home_volume=home,
+        agent_image=image,
+        agent_resources=resources,
+    )
     environment = [
         {"name": key, **(value if isinstance(value, dict) else {"value": value})}
         for key, value in session.environment.items()
