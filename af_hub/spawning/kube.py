@@ -144,7 +144,9 @@ class AFSpawner(WatchingSpawner):
         SessionRefused
             When it cannot be made.
         """
-        manifest = self.secret(pod_uid=self._pod_uid, server_token=self.api_token, agent_token=self._new_agent_token())
+        manifest = self.describe_secret(
+            pod_uid=self._pod_uid, server_token=self.api_token, agent_token=self._new_agent_token()
+        )
         waits = (self.k8s_api_request_timeout, self.k8s_api_request_retry_timeout)
         try:
             await secret.make_secret(self.api, self.namespace, manifest, *waits)

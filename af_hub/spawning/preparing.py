@@ -172,7 +172,7 @@ class PreparingSpawner(PodSpawner):
         assert self._session is not None and self._options is not None
         return lay_over(await super().get_pod_manifest(), self._session, self._options, self._user)
 
-    def secret(self, *, pod_uid: str, server_token: str, agent_token: str) -> dict[str, Any]:
+    def describe_secret(self, *, pod_uid: str, server_token: str, agent_token: str) -> dict[str, Any]:
         """The Secret of this pod, with these hub tokens in it."""
         assert self._session is not None and self._agent_config is not None
         hub_api_url = super().get_env()["JUPYTERHUB_API_URL"]

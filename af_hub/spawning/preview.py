@@ -145,7 +145,7 @@ async def preview(spawner: Any, choice: Mapping[str, str]) -> Preview:
 async def _of_pod(spawner: Any, choice: Mapping[str, str]) -> Preview:
     session = await spawner.prepare(choice)
     pod = spawner.api.api_client.sanitize_for_serialization(await spawner.get_pod_manifest())
-    secret = spawner.secret(pod_uid="(the pod's)", server_token=SERVER_TOKEN, agent_token=AGENT_TOKEN)
+    secret = spawner.describe_secret(pod_uid="(the pod's)", server_token=SERVER_TOKEN, agent_token=AGENT_TOKEN)
     folder = json.loads(secret["stringData"]["agent.json"])["folder"]
     objects = {"Pod": pod, "Secret": secret}
     if spawner.storage_pvc_ensure:
