@@ -54,8 +54,9 @@ def session(
 ) -> None:
     """What a session of somebody would get: pod, Secret and files, or environment and files.
 
-    Tokens are words in it. Groups are those that the hub recorded last. The image is looked up at its registry, as at a start. With --diff the
-    cluster is asked as KUBECONFIG says, and who that is must be allowed to get pods.
+    Tokens are words in it. Groups are those that the hub recorded last. The image is looked up at its registry, as at a start. It wants the hub's
+    environment, so run it beside the hub: kubectl -n af-hub exec deploy/hub -- af-hub session --user NAME. With --diff the cluster is asked as
+    KUBECONFIG says, in a pod as its account, and who that is must be allowed to list pods, as the hub is.
     """
     import asyncio
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from jupyterhub.spawner import Spawner
+from kubernetes_asyncio.config import ConfigException
 from traitlets.config import Config
 
 from af_hub.errors import AFError, Unavailable
@@ -101,7 +102,13 @@ def find_class(config: Config, name: str) -> type[ChoosingSpawner]:
 def make_spawner(
     kind: type[ChoosingSpawner], config: Config, person: Person, username: str, server: str, hub_url: str
 ) -> Any:
-    """A spawner without a hub; it needs a running event loop."""
+    """A spawner without a hub; it needs a running event loop.
+
+    Raises
+    ------
+    Unavailable
+        When sessions are pods, and nothing here says of which cluster.
+    """
     configured = str(config.JupyterHub.get("public_url", ""))
     public = configured or hub_url
     host = "{0.scheme}://{0.netloc}".format(urlsplit(configured)) if configured else ""
@@ -112,18 +119,22 @@ def make_spawner(
     user = SimpleNamespace(name=username, id=0, url=f"/user/{username}/", escaped_name=username)
     orm_spawner = SimpleNamespace(name=server, server=orm.Server(base_url=base, **NOT_YET), state={}, user_options={})
     assert issubclass(kind, Spawner)
-    spawner = kind(
-        config=config,
-        user=user,
-        hub=hub,
-        orm_spawner=orm_spawner,
-        authenticator=person,
-        api_token=SERVER_TOKEN,
-        public_hub_url=f"{public}hub/",
-        public_url=f"{configured}{base[1:]}" if configured else "",
-        oauth_client_id=f"jupyterhub-user-{username}" + (f"-{server}" if server else ""),
-    )
-    return spawner
+    try:
+        return kind(
+            config=config,
+            user=user,
+            hub=hub,
+            orm_spawner=orm_spawner,
+            authenticator=person,
+            api_token=SERVER_TOKEN,
+            public_hub_url=f"{public}hub/",
+            public_url=f"{configured}{base[1:]}" if configured else "",
+            oauth_client_id=f"jupyterhub-user-{username}" + (f"-{server}" if server else ""),
+        )
+    except ConfigException as error:
+        raise Unavailable(
+            f"nothing here says where the cluster is ({error}). Run this in the hub's pod, or let KUBECONFIG name a file that does."
+        ) from error
 
 
 async def preview(spawner: Any, choice: Mapping[str, str]) -> Preview:
@@ -172,9 +183,11 @@ async def against_running(spawner: Any, made: Preview) -> list[str]:
     pod = made.objects["Pod"]
     name, namespace = pod["metadata"]["name"], spawner.namespace
     try:
-        found = await asyncio.wait_for(
-            spawner.api.read_namespaced_pod(name, namespace, _preload_content=False), ANSWER_SECONDS
+        # Not by its name, for which the verb is get: the hub's own account lists, and so may ask this in the hub's pod.
+        asked = spawner.api.list_namespaced_pod(
+            namespace, field_selector=f"metadata.name={name}", _preload_content=False
         )
+        found = await asyncio.wait_for(asked, ANSWER_SECONDS)
         answer = await found.json()
     except Exception as error:  # of Kubernetes' client, of its transport, or JSON
         raise Unavailable(f"the cluster does not say what the pod {namespace}/{name} is: {error}") from error
@@ -182,4 +195,6 @@ async def against_running(spawner: Any, made: Preview) -> list[str]:
         raise Unavailable(
             f"the cluster does not show the pod {namespace}/{name}: {answer.get('message', found.status)}"
         )
-    return differences({"metadata": pod["metadata"], "spec": pod["spec"]}, answer)
+    if not answer["items"]:
+        raise Unavailable(f"there is no pod {namespace}/{name}: this session does not run")
+    return differences({"metadata": pod["metadata"], "spec": pod["spec"]}, answer["items"][0])

@@ -127,8 +127,9 @@ async def api(pod: dict[str, Any]) -> AsyncIterator[TestServer]:
     """Shows one pod, and refuses the rest as the API does."""
 
     async def show(request: web.Request) -> web.Response:
-        if request.path.endswith("/namespaces/af-sessions/pods/jupyter-ada"):
-            return web.json_response(added_by_the_api(pod))
+        if request.path.endswith("/namespaces/af-sessions/pods"):
+            wanted = request.query["fieldSelector"].removeprefix("metadata.name=")
+            return web.json_response({"items": [added_by_the_api(pod)] if wanted == "jupyter-ada" else []})
         return web.json_response({"message": 'pods "x" is forbidden'}, status=403)
 
     app = web.Application()
@@ -144,7 +145,10 @@ async def test_the_running_pod_is_asked_for(
     spawner = spawner_of("/cms", "/cms/itcms")
     assert await against_running(spawner, Preview({"Pod": pod})) == []
     pod["metadata"]["name"] = "jupyter-eve"
-    with pytest.raises(Unavailable, match=r"jupyter-eve.*forbidden"):
+    with pytest.raises(Unavailable, match="there is no pod af-sessions/jupyter-eve: this session does not run"):
+        await against_running(spawner, Preview({"Pod": pod}))
+    spawner.namespace = "other"
+    with pytest.raises(Unavailable, match=r"other/jupyter-eve.*forbidden"):
         await against_running(spawner, Preview({"Pod": pod}))
     with pytest.raises(Unavailable, match="not pods"):
         await against_running(spawner, Preview())
@@ -187,6 +191,12 @@ def test_pod_secret_claim_and_files_are_printed(run: Any) -> None:
 def test_what_cannot_be_says_why(run: Any, argv: tuple[str, ...], words: str) -> None:
     done = run(*argv)
     assert done.exit_code == 1 and words in done.output and "Traceback" not in done.output
+
+
+def test_where_no_cluster_is_known_a_sentence_says_what_to_do(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "kubeconfig").unlink()
+    done = run("--user", "ada")
+    assert done.exit_code == 1 and "Run this in the hub's pod" in done.output and "Traceback" not in done.output
 
 
 def test_environment_where_sessions_are_processes(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
