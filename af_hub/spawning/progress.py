@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from af_hub.policy.units import describe_bytes
-from af_hub.spawning.pod import AGENT, NOTEBOOK
+from af_hub.spawning.pod import AGENT, CONFIG_VOLUME, NOTEBOOK
 from af_hub.spawning.podstate import Event, Pod, event_time, is_about, pull_failure, state_of, status_of
 from af_hub.spawning.sentences import Chosen, Step
 from af_hub.spawning.told import why_no_node
@@ -74,7 +74,7 @@ def _since(event: Event, now: float) -> str:
 
 
 def _storage(events: Sequence[Event]) -> str:
-    """What keeps a volume from being mounted; the Secret is ours, and comes right after the pod."""
+    """What keeps a volume from being mounted; the Secret with the agent's configuration is ours, and comes right after the pod."""
     for event in reversed(events):
         message = str(event.get("message", ""))
         if event.get("reason") == "FailedAttachVolume":
@@ -82,7 +82,7 @@ def _storage(events: Sequence[Event]) -> str:
             return "Your session waits for its storage, which " + (
                 "another node still has." if busy else "the node cannot get yet."
             )
-        if event.get("reason") == "FailedMount" and 'secret "' not in message:
+        if event.get("reason") == "FailedMount" and f'volume "{CONFIG_VOLUME}"' not in message:
             volume = re.search(r'volume "([^"]+)"', message)
             return f"Your session waits for its storage: {volume[1] if volume else 'a volume'} cannot be mounted yet."
     return ""

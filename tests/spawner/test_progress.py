@@ -139,6 +139,13 @@ def test_the_scheduler_in_words(message: str, words: str) -> None:
         ),
         pytest.param(
             pod(WAITS, agent=PREPARING),
+            [event("FailedMount", 'MountVolume.SetUp failed for volume "af-agent" : failed to sync secret cache')],
+            25,
+            "gets your session ready",
+            id="our Secret, not seen yet",
+        ),
+        pytest.param(
+            pod(WAITS, agent=PREPARING),
             [event("Pulling", place=AGENT)],
             40,
             "pulls the session agent's image, for 40 seconds now",
