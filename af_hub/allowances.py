@@ -1,6 +1,7 @@
 """How often somebody may ask for something: a bucket of tokens for each caller; pure but for what it remembers.
 
-Serves the hub's endpoints (:mod:`af_hub.tokens.endpoint`) and its questions to registries (:mod:`af_hub.registry.askers`). A caller may ask ``burst`` times at once, and ``rate`` times a second in the long run.
+Serves the hub's endpoints (:mod:`af_hub.tokens.endpoint`) and its questions to registries (:mod:`af_hub.registry.askers`). A caller may ask
+``burst`` times at once, and ``rate`` times a second in the long run.
 """
 
 import time

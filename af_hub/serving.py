@@ -1,9 +1,10 @@
 """Whether the hub can do its work: the hop from whatever sends people to it, or starts it anew, to the hub.
 
-``GET /hub/af/ready`` answers 200, or 503 with a sentence for what is wrong: a start that is not over, after which alone the proxy
-has the hub's routes; a part that has ended, such as the token keeper, the look at the policy, or one of KubeSpawner's watchers
-of pods and events, which give up when the API server was away for long and say so in the log alone: from then on the hub takes every pod
-to be as it was, until :class:`~af_hub.spawner.AFSpawner` looks at a session and begins them anew. Promises: nothing of a person or a secret is in it, so that anybody may ask.
+``GET /hub/af/ready`` answers 200, or 503 with a sentence for what is wrong: a start that is not over, after which alone the proxy has the
+hub's routes; a part that has ended, such as the token keeper, the look at the policy, or one of KubeSpawner's watchers of pods and events,
+which give up when the API server was away for long and say so in the log alone: from then on the hub takes every pod to be as it was, until
+:class:`~af_hub.spawner.AFSpawner` looks at a session and begins them anew. Promises: nothing of a person or a secret is in it, so that
+anybody may ask.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Signing out: the hop from the hub back to nobody.
 
-Promises: the browser's login at the hub is over; when the facility wants it (``revoke_at_logout``) the hub forgets the person's tokens and tells the IAM so
-(RFC 7009), whether or not the IAM answers; the page says what goes on running and until when, and leads on to the IAM, whose own login the hub cannot
-end (OpenID Connect RP-Initiated Logout 1.0). No token is in that address: without one the IAM asks the person, which is right.
-Another site's link or picture signs nobody out.
+Promises: the browser's login at the hub is over; when the facility wants it (``revoke_at_logout``) the hub forgets the person's tokens and
+tells the IAM so (RFC 7009), whether or not the IAM answers; the page says what goes on running and until when, and leads on to the IAM,
+whose own login the hub cannot end (OpenID Connect RP-Initiated Logout 1.0). No token is in that address: without one the IAM asks the
+person, which is right. Another site's link or picture signs nobody out.
 """
 
 import time

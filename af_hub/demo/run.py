@@ -175,7 +175,8 @@ def describe(console: Console, facility: Facility, seconds: float) -> None:
     )
     console.print(
         f"\nLimits of this demo: {sessions};\n"
-        f"the sites ({', '.join(facility.sites or ())}) are addresses of this machine without a firewall; all data but those in /protected are read without a token.\n"
+        f"the sites ({', '.join(facility.sites or ())}) are addresses of this machine without a firewall; "
+        f"all data but those in /protected are read without a token.\n"
         f"Files and logs: {facility.folder}\n\n[bold]Ctrl-C[/] ends all of it."
     )
     if short := full_disk(facility.folder, SPACE_FOR_JOBS):

@@ -1,9 +1,9 @@
 """Which images people may type: the patterns of ``own_images`` in ``facility.yaml``.
 
-A pattern is a regular expression (of Rust's ``regex``, which pydantic brings) which must match the name in full, from its first to its last character. Its first part,
-up to the first slash, names one registry letter by letter, and it matches images of that registry only, whatever stands behind: so
-neither a dot nor an alternative ever opens another one. Where a name has a tag and a digest, nothing ever asks what the tag means, so the name
-without the tag must match: else a pattern for some tags would open every image of that path.
+A pattern is a regular expression (of Rust's ``regex``, which pydantic brings) which must match the name in full, from its first to its last
+character. Its first part, up to the first slash, names one registry letter by letter, and it matches images of that registry only, whatever
+stands behind: so neither a dot nor an alternative ever opens another one. Where a name has a tag and a digest, nothing ever asks what the
+tag means, so the name without the tag must match: else a pattern for some tags would open every image of that path.
 
 Promises: to match takes time in proportion to the name, whatever the pattern: the hub does so in its loop, and Python's own ``re`` would try every
 way in which a pattern could match.

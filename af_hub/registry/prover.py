@@ -1,9 +1,9 @@
 """What is known of an image before a session starts from it: asked of its registry, remembered for a while, judged each time.
 
-Promises: the same image is asked for once, however many sessions want it at a moment; an answer or a refusal within
-:data:`PROOF_SECONDS`; whoever types images, many or large, neither
-fills the hub's memory, nor holds up those of the facility's list, nor uses up what registries allow the facility; while the registry is away, an image of the facility's list starts from what was last said of it. Leaves to the
-caller whether this person may have the image: nobody may be asked about what the policy does not open.
+Promises: the same image is asked for once, however many sessions want it at a moment; an answer or a refusal within :data:`PROOF_SECONDS`;
+whoever types images, many or large, neither fills the hub's memory, nor holds up those of the facility's list, nor uses up what registries
+allow the facility; while the registry is away, an image of the facility's list starts from what was last said of it. Leaves to the caller
+whether this person may have the image: nobody may be asked about what the policy does not open.
 """
 
 import asyncio

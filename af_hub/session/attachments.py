@@ -6,8 +6,9 @@ An attachment is a folder ``clusters/<id>/`` in the session's folder (0700, file
     tls.key, tls.pem, tls-ca.pem  for Dask, which reads them from there
     attachment.json               the forwarder's address and host key, the local port, when the certificates end
 
-Promises: attaching twice is attaching once; the port of a Dask cluster stays the same for the life of the session, also when the
-agent is killed and starts again (unless somebody took the port meanwhile: then it is another); what is on disk is whole. Leaves to the controller whose Dask cluster it is.
+Promises: attaching twice is attaching once; the port of a Dask cluster stays the same for the life of the session, also when the agent is
+killed and starts again (unless somebody took the port meanwhile: then it is another); what is on disk is whole. Leaves to the controller
+whose Dask cluster it is.
 """
 
 import asyncio

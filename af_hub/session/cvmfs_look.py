@@ -1,8 +1,8 @@
 """Looks at CVMFS repositories without ever being held up by one.
 
-Serves the check in the session (:mod:`af_hub.client.check`) and the session agent. Promises: an answer after the time that was given, whatever the file system
-does; at most one process that waits for each mount that hangs, which ends when the mount answers or goes. Leaves words and states to
-:mod:`af_hub.session.cvmfs`.
+Serves the check in the session (:mod:`af_hub.client.check`) and the session agent. Promises: an answer after the time that was given,
+whatever the file system does; at most one process that waits for each mount that hangs, which ends when the mount answers or goes. Leaves
+words and states to :mod:`af_hub.session.cvmfs`.
 """
 
 import asyncio

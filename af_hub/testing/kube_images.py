@@ -1,8 +1,8 @@
 """Container images for a test's cluster: this project's and a few small ones, built by buildah in the user's cache.
 
-``python -m af_hub.testing.kube_images`` makes most of them beforehand, and the cluster's programs. Promises: an image is built again only when something that goes into
-it has changed; mounts of a build end with it, also of one that is killed; nothing is taken from another registry, since the base is made by
-mmdebstrap from Debian's packages. Leaves what an image holds to ``images/NAME/Containerfile``.
+``python -m af_hub.testing.kube_images`` makes most of them beforehand, and the cluster's programs. Promises: an image is built again only
+when something that goes into it has changed; mounts of a build end with it, also of one that is killed; nothing is taken from another
+registry, since the base is made by mmdebstrap from Debian's packages. Leaves what an image holds to ``images/NAME/Containerfile``.
 """
 
 import hashlib

@@ -10,8 +10,9 @@ gets a token of the hub alone, with all that its owner may do, for a day or so. 
 has enrolled them, as at a login with a browser. Who asks is nobody yet, so both are open to everybody; how many may wait at a time is bounded, in
 all and for each address, and the IAM is asked no more often than it wants.
 
-400 the request is wrong; 403 the policy does not let this person in; 404 this hub does no such logins; 410 the person said no, nobody said anything in
-time, the token was given already, or the hub was restarted since; 429 too many wait already; 503 the IAM does not answer, and the wait goes on.
+400 the request is wrong; 403 the policy does not let this person in; 404 this hub does no such logins; 410 the person said no, nobody said
+anything in time, the token was given already, or the hub was restarted since; 429 too many wait already; 503 the IAM does not answer, and
+the wait goes on.
 """
 
 import asyncio

@@ -9,8 +9,9 @@
     GET  people/{username}              the claims recorded last                 scope custom:af-people:read
 
 400 the request is wrong; 401 the login at the IAM has ended; 403 the caller may not, or the policy gives the person no such right; 404
-nobody of that name logged in yet; 429 the caller asks too often (``Retry-After`` says when again); 503 the IAM does not answer and nothing is valid. Tokens of the hub only, no cookies: a page in a
-browser can never read a token here. Every request leaves one line in the audit log, whatever became of it.
+nobody of that name logged in yet; 429 the caller asks too often (``Retry-After`` says when again); 503 the IAM does not answer and nothing
+is valid. Tokens of the hub only, no cookies: a page in a browser can never read a token here. Every request leaves one line in the audit
+log, whatever became of it.
 """
 
 import json

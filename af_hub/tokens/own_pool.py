@@ -4,7 +4,8 @@
 
     POST pool {"pool"?}      where the pool is, and a short token for it     scope custom:af-token:pool
 
-The token is the person's own, for this pool alone, and lives minutes. Sessions have the scope for HTCondor's tools in them. Statuses are those of :mod:`af_hub.tokens.endpoint`; 404 also means that the policy opens no such pool to the person.
+The token is the person's own, for this pool alone, and lives minutes. Sessions have the scope for HTCondor's tools in them. Statuses are
+those of :mod:`af_hub.tokens.endpoint`; 404 also means that the policy opens no such pool to the person.
 """
 
 import asyncio

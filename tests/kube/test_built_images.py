@@ -35,8 +35,12 @@ touch /here 2>/dev/null && echo the root file system can be written
 """
 
 SERVES = {
-    "hub": "jupyterhub --version >/dev/null && af-hub --version >/dev/null && python3 -c 'import af_hub.spawner, af_hub.authenticator, jupyterhub_traefik_proxy.redis'",
-    "controller": "python3 -m af_hub.controller --help >/dev/null && AF_STATE_DIR=/tmp/s python3 -m af_hub.controller keys --state /tmp/s >/dev/null && python3 -c 'import af_hub.controller.app, htcondor2'",
+    "hub": """
+        jupyterhub --version >/dev/null && af-hub --version >/dev/null &&
+        python3 -c 'import af_hub.spawner, af_hub.authenticator, jupyterhub_traefik_proxy.redis'""",
+    "controller": """
+        python3 -m af_hub.controller --help >/dev/null && AF_STATE_DIR=/tmp/s python3 -m af_hub.controller keys --state /tmp/s >/dev/null &&
+        python3 -c 'import af_hub.controller.app, htcondor2'""",
     "agent": "python3 -m af_hub.session.agent --help >/dev/null",
     "forwarder": """
         python3 -c 'import asyncssh; asyncssh.generate_private_key("ssh-ed25519").write_public_key("/tmp/ca.pub")'

@@ -125,7 +125,8 @@ def test_the_users_process_cannot_become_root(analyst):
         mine.unlink()
         NEWUSER, NEWNS = 0x10000000, 0x00020000
         print(json.dumps({
-            "status": {name: status[name].split() for name in ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")},
+            "status": {name: status[name].split() for name in (
+                "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")},
             "setuid(0)": refused("setuid", 0), "setgid(0)": refused("setgid", 0), "unshare": refused("unshare", NEWNS),
             "mount": refused("mount", b"none", b"/mnt", b"tmpfs", 0, None), "chroot": refused("chroot", b"/"),
             "ran": by_setuid,

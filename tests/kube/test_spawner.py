@@ -19,7 +19,8 @@ print(json.dumps({
     "uid": os.getuid(), "gid": os.getgid(), "home": os.getcwd(), "HOME": env["HOME"],
     "token": [stat.S_IMODE(about.st_mode), about.st_uid], "parts": open(env["BEARER_TOKEN_FILE"]).read().count("."),
     "config": os.path.exists("/etc/af-agent"), "account": os.path.exists("/var/run/secrets/kubernetes.io"),
-    "caps": status["CapBnd"].strip(), "privileges": status["NoNewPrivs"].strip(), "services": [name for name in env if name.endswith("_SERVICE_HOST") and name != "KUBERNETES_SERVICE_HOST"],
+    "caps": status["CapBnd"].strip(), "privileges": status["NoNewPrivs"].strip(),
+    "services": [name for name in env if name.endswith("_SERVICE_HOST") and name != "KUBERNETES_SERVICE_HOST"],
     "hub_token": env["JUPYTERHUB_API_TOKEN"], "home_is_mine": os.access(env["HOME"], os.W_OK),
 }))
 """
