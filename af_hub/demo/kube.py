@@ -28,6 +28,7 @@ from af_hub.files import write_private
 from af_hub.session.processes import die_with
 from af_hub.testing.kube_build import KUBERNETES_PROGRAM, PROGRAMS, build
 from af_hub.testing.kube_cluster import KubeCluster
+from af_hub.testing.kube_images import PYTHONS, suite
 from af_hub.testing.kube_needs import lacks
 from af_hub.testing.network import AS_USER
 
@@ -99,6 +100,9 @@ def serve(folder: Path, ports: Mapping[int, int], outside: int, ready_fd: int | 
         own = Path(made)
         console.print("Starting Kubernetes ...")
         with KubeCluster(own / "logs", progress=console.print) as kube:
+            if unlike := why_unlike(sys.version_info[:2], PYTHONS[suite()]):
+                console.print(unlike, style="yellow")
+            console.print(f"Bringing the images {', '.join(IMAGES)} to the nodes ...")
             images = [kube.push(name) for name in IMAGES]
             pods = replace(prepare(kube, own), iam_port=iam_port).write(own / "pods.json")
             fetch_images(kube, images)
@@ -115,6 +119,17 @@ def serve(folder: Path, ports: Mapping[int, int], outside: int, ready_fd: int | 
                 return facility.wait()
     console.print("Kubernetes is stopped.")
     return 0
+
+
+def why_unlike(ours: tuple[int, ...], images: str) -> str:
+    """What does not work where the pool's Python, which is ours, is another one than the images'; empty when they are one."""
+    found = ".".join(map(str, ours))
+    if found == images:
+        return ""
+    return (
+        f"The sites run Python {found} here and the sessions' images {images}: functions of a notebook do not run at the sites. "
+        f"For that, make clean and make demo-kube PYTHON=/path/to/python{images}"
+    )
 
 
 def describe_relay(port: int, descriptor: int) -> list[str]:

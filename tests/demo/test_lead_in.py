@@ -1,8 +1,13 @@
 """The relay: whatever comes to a socket made elsewhere is passed on, to the end of either side."""
 
 import asyncio
+import signal
 import socket
+import subprocess
+import sys
 from contextlib import asynccontextmanager
+
+import pytest
 
 from af_hub.demo.relay import relay
 
@@ -54,3 +59,22 @@ async def test_nobody_there_is_an_end_at_once():
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         assert await reader.read() == b""
         writer.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_without_a_word_while_a_page_is_open(number):
+    with socket.create_server(("127.0.0.1", 0)) as far, socket.create_server(("127.0.0.1", 0)) as near:
+        to = f"127.0.0.1:{far.getsockname()[1]}"
+        argv = [sys.executable, "-m", "af_hub.demo.relay", "--listen-fd", str(near.fileno()), "--to", to]
+        process = subprocess.Popen(argv, pass_fds=[near.fileno()], stderr=subprocess.PIPE)
+        try:
+            with socket.create_connection(near.getsockname(), timeout=20) as page:
+                server, _ = far.accept()
+                with server:
+                    page.sendall(b"x")
+                    assert server.recv(1) == b"x"
+                    process.send_signal(number)
+                    assert process.communicate(timeout=20)[1] == b""
+        finally:
+            process.kill()
+            process.wait()

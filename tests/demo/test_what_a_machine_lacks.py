@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from af_hub.demo import machine
+from af_hub.demo.kube import why_unlike
 from af_hub.demo.machine import Wishes, lacks, space
 from af_hub.testing.debian import MARKER
 from af_hub.testing.kube_build import why_no_go
@@ -69,6 +70,12 @@ def test_a_go_that_is_too_old_is_told_with_its_version(monkeypatch, tmp_path):
     old.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert why_no_go().startswith("go is 1.19; Go 1.24 or newer is wanted; ")
+
+
+@pytest.mark.parametrize("ours, told", [((3, 13), False), ((3, 12), True)])
+def test_a_pool_of_another_python_than_the_images_is_told(ours, told):
+    said = why_unlike(ours, "3.13")
+    assert bool(said) is told and (not told or "The sites run Python 3.12 here and the sessions' images 3.13:" in said)
 
 
 @pytest.mark.slow
