@@ -128,6 +128,7 @@ def test_a_notebook_shows_the_sentence_and_no_frames(facility):
     assert raised.value.__cause__ is None
 
 
+@pytest.mark.slow
 def test_the_loader_without_an_agent(facility, monkeypatch, tmp_path):
     monkeypatch.setenv("AF_AGENT_SOCKET", str(tmp_path / "none.sock"))
     with pytest.raises(Unavailable, match="session agent does not answer"):

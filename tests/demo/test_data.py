@@ -60,6 +60,7 @@ def test_the_detector_has_edges():
     assert set(muons["charge"]) == {-1, 1}
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_events(tmp_path):
     for name in ("a", "b"):
         make_dataset(tmp_path / name, SMALL)

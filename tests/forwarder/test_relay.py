@@ -88,6 +88,7 @@ async def test_half_close_is_passed_on_both_ways(bridged):
         assert await reader.read() == b"answer to question"
 
 
+@pytest.mark.slow
 async def test_an_end_after_a_long_answer_is_no_break(bridged):
     """The last bytes and EOF wait for room when the channel is closed."""
 

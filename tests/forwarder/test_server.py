@@ -344,6 +344,7 @@ def test_sessions_need_neither_jupyterhub_nor_dask():
     assert not {"jupyterhub", "distributed", "dask", "htcondor2", "tornado", "fastapi"} & set(modules)
 
 
+@pytest.mark.slow
 async def test_a_bridge_and_a_job_come_back_after_the_forwarder_did(tmp_path, mine, echo):
     with RunningForwarder(tmp_path) as own:
         offers = {Service.SCHEDULER: echo}
@@ -444,6 +445,7 @@ async def test_a_stream_that_nobody_waits_for_any_more_is_closed_when_it_comes(f
     server.close()
 
 
+@pytest.mark.slow
 async def test_streams_that_are_asked_for_all_at_once_are_counted(forwarder, mine):
     """None of them is open when the last is asked for."""
     never = asyncio.Event()
@@ -474,6 +476,7 @@ async def test_streams_that_are_asked_for_all_at_once_are_counted(forwarder, min
             )
 
 
+@pytest.mark.slow
 async def test_a_dask_cluster_has_so_many_sessions(forwarder, mine):
     limit = Limits().sessions
     credentials = forwarder.certify(f"session:{mine}")

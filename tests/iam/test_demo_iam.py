@@ -262,6 +262,7 @@ def test_clients_file_must_be_private(tmp_path: Path) -> None:
     assert "s3cret" not in repr(read_clients(file))
 
 
+@pytest.mark.slow
 def test_as_a_program(tmp_path: Path) -> None:
     clients = tmp_path / "clients.json"
     clients.touch(0o600)

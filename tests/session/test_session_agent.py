@@ -20,6 +20,8 @@ from session_fakes import HUB_TOKEN, FakeController, FakeHub, scheduler_at_a_sit
 from af_hub.errors import Unavailable
 from af_hub.testing.process import Daemon, comes_true
 
+pytestmark = pytest.mark.slow
+
 
 class Agent:
     """One session agent and its folder; may be killed and started again."""

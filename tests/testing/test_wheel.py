@@ -94,6 +94,7 @@ def test_wheel_brings_the_configuration(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "docs/"))]
 
 
+@pytest.mark.slow
 def test_testing_extra_asks_for_all_that_it_loads(elsewhere: Path) -> None:
     packages = next((elsewhere.parents[1] / "lib").glob("*/site-packages"))
     brought = asked_for("testing", packages)
