@@ -15,6 +15,8 @@ endif
 KUBE_TESTS ?= kube and not long and not more
 KUBE_IMAGES ?= agent python-analysis
 PREPARE_KUBE = $(BIN)/python -m af_hub.testing.kube_images $(KUBE_IMAGES) || true
+# Tests of the chart render it with helm; compiling that takes longer than a test may.
+PREPARE_CHART = $(BIN)/python -m af_hub.testing.kube_build helm || true
 TEST_KUBE = $(BIN)/python -m af_hub.testing.kube_machine $(BIN)/python -m pytest -q -m "$(KUBE_TESTS)" $(TEST_ARGS) || test $$? -eq 5
 
 # Tests of worker nodes with accounts run where there are many. Status 5: TEST_ARGS chose none of them.
@@ -60,6 +62,7 @@ setup-for-tests: .venv/installed
 
 # Two at a time, as tests/conftest.py shares them out: most of them wait for daemons most of the time.
 test: setup-for-tests   ## all tests; what this machine cannot run is skipped with the reason
+	@$(PREPARE_CHART)
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not long and not accounts and not kube" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 	@$(TEST_ACCOUNTS)
 	@$(PREPARE_KUBE)
@@ -77,6 +80,7 @@ test-fast: .venv/installed   ## the quick tests, which start no daemons of other
 test-long: KUBE_TESTS := kube
 test-long: KUBE_IMAGES :=
 test-long: setup-for-tests   ## the full matrices too
+	@$(PREPARE_CHART)
 	@$(AS_USER) $(BIN)/python -m pytest -q -m "not accounts and not kube" $(TEST_ARGS)
 	@$(TEST_ACCOUNTS)
 	@$(PREPARE_KUBE)

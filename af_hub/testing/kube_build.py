@@ -1,4 +1,4 @@
-"""The programs of a Kubernetes, compiled once into the user's cache from their Go modules: ``python -m af_hub.testing.kube_build``.
+"""The programs of a Kubernetes, compiled once into the user's cache from their Go modules: ``python -m af_hub.testing.kube_build [NAME…]``.
 
 For :mod:`af_hub.testing.kube_cluster`. Promises exactly the versions below, whose sources Go checks against its checksum database, in
 folders that are whole or not there. Leaves etcd, containerd, runc, the CNI plugins and the registry to Debian's packages.
@@ -177,10 +177,11 @@ def say(sentence: str) -> None:
 
 
 def main() -> None:
-    """Compile what is not there."""
+    """Compile what is not there: all, or those that are named."""
     try:
         for program in PROGRAMS:
-            build(program, say)
+            if program.name in (sys.argv[1:] or [program.name]):
+                build(program, say)
     except Unavailable as error:
         sys.exit(str(error))
 
