@@ -28,7 +28,8 @@ def accounts(first):
 NODES = {
     "T2_ACCOUNTS": accounts(1),
     "T2_NOBODY": {},
-    "T2_PROCESSES": {"USE_PID_NAMESPACES": "True"},
+    # The namespace begins with a program of HTCondor's own: a private /tmp would hide it where the user's cache lies below /tmp.
+    "T2_PROCESSES": {"USE_PID_NAMESPACES": "True", "MOUNT_UNDER_SCRATCH": "/var/tmp"},
     "T2_TMP": accounts(3) | {"MOUNT_UNDER_SCRATCH": "", "MOUNT_PRIVATE_DEV_SHM": "False"},
     "T2_OPEN": accounts(5) | {"JOB_EXECDIR_PERMISSIONS": "world"},
 }
@@ -37,7 +38,7 @@ SHARED = {
     "T2_ACCOUNTS": set(),
     "T2_NOBODY": {"sandbox", "private socket"} | OF_PROCESSES,
     # A PID namespace alone hides the processes, and not the keys in the folder.
-    "T2_PROCESSES": {"sandbox", "private socket"},
+    "T2_PROCESSES": {"sandbox", "private socket", "/tmp"},
     "T2_TMP": {"/tmp", "/var/tmp", "/dev/shm"},
     "T2_OPEN": {"sandbox"},
 }
