@@ -178,10 +178,12 @@ def say(sentence: str) -> None:
 
 def main() -> None:
     """Compile what is not there: all, or those that are named."""
+    programs = {program.name: program for program in PROGRAMS}
+    if unknown := set(sys.argv[1:]) - set(programs):
+        sys.exit(f"found {', '.join(sorted(unknown))}, wanted some of {', '.join(programs)}, or none for all of them")
     try:
-        for program in PROGRAMS:
-            if program.name in (sys.argv[1:] or [program.name]):
-                build(program, say)
+        for name in sys.argv[1:] or programs:
+            build(programs[name], say)
     except Unavailable as error:
         sys.exit(str(error))
 
