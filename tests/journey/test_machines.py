@@ -1,6 +1,7 @@
 """The demo on machines of every kind, and on one whose disk gets full: it runs, or says what to change, and nothing is half-done."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -260,7 +261,13 @@ def within_seconds(call: Callable[[], httpx.Response]) -> httpx.Response:
     return answer
 
 
-def test_a_disk_that_gets_full_ends_nothing_and_is_told(small_disk):
+def ended(running: Daemon) -> list[str]:
+    """The parts that the demo said had ended, without HTCondor's machines: their daemons end when they cannot write their logs."""
+    said = running.log.read_text()
+    return [name for name in re.findall("The (.+?) has ended", said) if not name.startswith("condor_master of ")]
+
+
+def test_a_disk_that_gets_full_ends_nothing_of_ours_and_is_told(small_disk):
     running, facts, folder = small_disk
     order = {"site": "T2_A", "image": "python-analysis", "workers": 1, "cores": 1, "memory": 2**30}
     with closing(sign_in(facts["url"], "cms-analyst")) as browser:
@@ -282,12 +289,11 @@ def test_a_disk_that_gets_full_ends_nothing_and_is_told(small_disk):
             wait_until(
                 lambda: api.get(f"clusters/{made['id']}").json()["state"] == "closed", "the cluster is closed", 30
             )
-    assert running.alive() and "has ended" not in running.log_tail()
+    assert running.alive() and not ended(running)
 
 
 @pytest.mark.long
 def test_htcondor_ends_on_a_full_disk_and_comes_back(small_disk):
-    """Its daemons end when they cannot write their logs."""
     running, facts, folder = small_disk
     with full(folder):
         assert comes_true(lambda: "condor_master of T2_A has ended" in running.log_tail(50), 120, pause=0.2)
