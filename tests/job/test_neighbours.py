@@ -18,13 +18,13 @@ from af_hub.condor.submit import JobDescription, describe_job, quote_arguments
 from af_hub.job import kit, start
 from af_hub.testing.process import comes_true
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(420)]
 
 OWNER, STRANGER = "cms-analyst", "cms-colleague"
 SITE, ADDRESS = "T2_A", "127.0.1.1"
 SCOPES = "compute.read compute.create compute.modify compute.cancel wlcg.groups"
 STRANGERS_PROGRAM = Path(__file__).with_name("stranger.py")
-START_SECONDS, ATTACK_SECONDS = 60, 90
+START_SECONDS, ATTACK_SECONDS = 60, 240
 TLS_ALERT, HANDSHAKE = 21, 22
 
 
