@@ -356,7 +356,7 @@ async def test_sigterm_is_a_close(running):
 
 
 async def test_a_job_ends_when_it_expires(running):
-    job = running(expires_at=time.time() + 12)
+    job = running(expires_at=time.time() + 30)
     async with client_of(job) as client:
         assert await client.submit(lambda: 1) == 1
         tree = job.tree()
