@@ -131,8 +131,8 @@ class Job:
         """The one process below whose command line ends like that."""
         return next(process for process in self.tree() if what in " ".join(process.cmdline()))
 
-    async def wait(self):
-        return await asyncio.to_thread(self.process.wait, 20)
+    async def wait(self, seconds=20):
+        return await asyncio.to_thread(self.process.wait, seconds)
 
     def left_over(self):
         return [path.name for path in self.folder.iterdir() if path.suffix in (".key", ".sock") or path.name == "token"]

@@ -322,9 +322,9 @@ async def test_memory_ends_the_worker_first(job):
     assert oom_score(scheduler) == oom_score(agent) < 500
 
 
-async def ended(job, tree):
+async def ended(job, tree, seconds=20):
     """The exit status, once nothing is left of processes, keys and sockets."""
-    status = await job.wait()
+    status = await job.wait(seconds)
     _, alive = psutil.wait_procs(tree, timeout=5)
     assert not alive
     assert not job.left_over()
@@ -356,11 +356,11 @@ async def test_sigterm_is_a_close(running):
 
 
 async def test_a_job_ends_when_it_expires(running):
-    job = running(expires_at=time.time() + 30)
+    job = running(expires_at=time.time() + 20)
     async with client_of(job) as client:
         assert await client.submit(lambda: 1) == 1
         tree = job.tree()
-        assert await ended(job, tree) == 0
+        assert await ended(job, tree, MANY_SECONDS) == 0
     assert "has expired" in job.log()
 
 
