@@ -14,6 +14,8 @@ from af_hub.testing.process import Daemon, comes_true
 
 MACHINE = (sys.executable, "-m", "af_hub.testing.kube_machine")
 READY_SECONDS, END_SECONDS = 150, 20
+# A node that is killed unmounts what its pods had, and the disk writes all that it still has to write meanwhile.
+GONE_SECONDS = 120
 # Where nodes of a Kubernetes leave things.
 PLACES = ("/run", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods", "/opt/containerd")
 
@@ -27,8 +29,10 @@ def below(folder: str, pattern: str = "*") -> set[str]:
 
 
 def command_of(process: Path) -> str:
+    """Its command line, or its name in brackets where it has none: one that is ending loses that long before it is gone."""
     try:
-        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        name = (process / "comm").read_text().strip()
+        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode() or f"[{name}]"
     except OSError:
         return ""
 
@@ -55,7 +59,7 @@ def end(machine: Daemon, how: str, before: dict[str, set[str]]) -> None:
         machine.process.send_signal(signal.SIGTERM)
     machine.process.wait(END_SECONDS)
     if how == "killed":
-        comes_true(lambda: traces()["processes"] == before["processes"], END_SECONDS)
+        comes_true(lambda: traces()["processes"] == before["processes"], GONE_SECONDS, pause=0.2)
         subprocess.run([*MACHINE, "true"], check=True)  # the next one takes away the cgroups of those who could not
 
 
