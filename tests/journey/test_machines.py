@@ -290,6 +290,7 @@ def test_a_disk_that_gets_full_ends_nothing_of_ours_and_is_told(small_disk):
                 lambda: api.get(f"clusters/{made['id']}").json()["state"] == "closed", "the cluster is closed", 30
             )
     assert running.alive() and not ended(running)
+    assert "in a row" not in running.log.read_text(), "nothing was given up, HTCondor neither"
 
 
 @pytest.mark.long

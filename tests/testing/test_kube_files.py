@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from af_hub.testing.kube_build import kubernetes_module, staging_modules
+from af_hub.testing.kube_build import kubernetes_module, main, staging_modules
 from af_hub.testing.kube_cgroups import Hierarchy, read_hierarchies
 from af_hub.testing.kube_cluster import take_store
 from af_hub.testing.kube_control import is_ready, people
@@ -164,3 +164,9 @@ def test_builds_reach_what_the_machine_reaches(tmp_path):
     bundle.touch()
     found = network_options({"https_proxy": "http://p:1", "SSL_CERT_FILE": str(bundle), "PIP_CONFIG_FILE": "/nowhere"})
     assert found == ["--build-arg=https_proxy", "--secret", f"id=ca-bundle,src={bundle}"]
+
+
+def test_a_program_that_there_is_none_of_is_refused_before_anything_is_compiled(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["kube_build", "helm", "helmm"])
+    with pytest.raises(SystemExit, match="^found helmm, wanted some of pause, kubernetes, coredns, helm, or none"):
+        main()
