@@ -168,5 +168,5 @@ def test_builds_reach_what_the_machine_reaches(tmp_path):
 
 def test_a_program_that_there_is_none_of_is_refused_before_anything_is_compiled(monkeypatch):
     monkeypatch.setattr("sys.argv", ["kube_build", "helm", "helmm"])
-    with pytest.raises(SystemExit, match="^found helmm, wanted some of pause, kubernetes, coredns, helm, or none"):
+    with pytest.raises(SystemExit, match=r"^found helmm, wanted some of pause, kubernetes, coredns, helm, or none"):
         main()
